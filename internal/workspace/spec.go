@@ -1,0 +1,34 @@
+package workspace
+
+import "encoding/json"
+
+// JobSpec is a job as control understood it: validated, references resolved, literal inputs in place. It is what
+// reconcile hands to a target. It holds no secret. Hashes are those of package snapshot.
+type JobSpec struct {
+	Command     string            `json:"command"`
+	Variables   map[string]string `json:"variables,omitempty"` // environment variables that the user asked for
+	Code        string            `json:"code,omitempty"`      // root hash of the snapshot
+	Inputs      []InputSpec       `json:"inputs,omitempty"`
+	Outputs     []OutputSpec      `json:"outputs,omitempty"`
+	Environment json.RawMessage   `json:"environment,omitempty"` // environment.Spec; absent: the target's own
+	GPUs        int               `json:"gpus,omitempty"`
+	Timeout     int64             `json:"timeout,omitempty"` // seconds; 0: none
+}
+
+// InputSpec is where an input comes from. Exactly one of Tree, URL, Path and Prefix is set.
+type InputSpec struct {
+	Name   string `json:"name"`
+	Folder bool   `json:"folder,omitempty"`
+	Link   bool   `json:"link,omitempty"`   // mode ro_mount: read-only is enough
+	Tree   string `json:"tree,omitempty"`   // root hash of a snapshot; for a file, of a tree that holds only that file
+	URL    string `json:"url,omitempty"`    // https
+	Path   string `json:"path,omitempty"`   // on the target
+	Prefix string `json:"prefix,omitempty"` // in the blob store: a blob, or all below it; becomes a tree when the job is handed over
+}
+
+// OutputSpec is an output and where its files go in the blob store.
+type OutputSpec struct {
+	Name   string `json:"name"`
+	Folder bool   `json:"folder,omitempty"`
+	Prefix string `json:"prefix"`
+}
