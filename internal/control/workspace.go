@@ -1,0 +1,84 @@
+package control
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/moorage-ml/moorage/internal/store"
+	"github.com/moorage-ml/moorage/internal/workspace"
+)
+
+// Workspace finds a workspace by the names in an ARM path.
+func (c *Control) Workspace(ctx context.Context, subscription, resourceGroup, name string) (workspace.Workspace, error) {
+	ws, err := c.Store.Workspace(ctx, subscription, resourceGroup, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return ws, &workspace.Problem{
+			Class: workspace.NotFound, Code: "ResourceNotFound", Target: name,
+			Message: fmt.Sprintf("workspace %s was not found in resource group %s of subscription %s", quote(name), quote(resourceGroup), quote(subscription)),
+			Mend:    "compare the three names with those that moorage env prints",
+		}
+	}
+	return ws, err
+}
+
+// Workspaces lists every workspace of the server.
+func (c *Control) Workspaces(ctx context.Context) ([]workspace.Workspace, error) {
+	return c.Store.Workspaces(ctx)
+}
+
+// CreateWorkspace makes a workspace, or gives the one that there is with created false. Its id is random, never made
+// from its name: clients keep caches under it (azureml-v1.md §1.5).
+func (c *Control) CreateWorkspace(ctx context.Context, _ workspace.Principal, ws workspace.Workspace) (made workspace.Workspace, created bool, err error) {
+	for what, name := range map[string]string{"subscription": ws.Subscription, "resource group": ws.ResourceGroup, "workspace": ws.Name} {
+		if p := workspace.CheckName(what, name); p != nil {
+			return ws, false, p
+		}
+	}
+	var b [16]byte
+	if _, err := io.ReadFull(c.Clock.Rand, b[:]); err != nil {
+		return ws, false, fmt.Errorf("control: workspace id: %w", err)
+	}
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	h := hex.EncodeToString(b[:])
+	ws.ID = h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+	ws.Created = c.Clock.Millis()
+	if ws.Location == "" {
+		ws.Location = "local"
+	}
+	err = c.Store.Write(ctx, func(tx *store.Tx) error {
+		made, created = ws, true
+		err := tx.InsertWorkspace(ctx, ws)
+		if errors.Is(err, store.ErrExists) {
+			created = false
+			made, err = tx.Workspace(ctx, ws.Subscription, ws.ResourceGroup, ws.Name)
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		return tx.InsertDefaultExperiment(ctx, ws.ID, ws.Created)
+	})
+	return made, created, err
+}
+
+// DeleteWorkspace forgets a workspace with its jobs and assets. It is refused while a compute is attached: detaching
+// is what leaves a target clean.
+func (c *Control) DeleteWorkspace(ctx context.Context, _ workspace.Principal, ws workspace.Workspace) error {
+	return c.Store.Write(ctx, func(tx *store.Tx) error {
+		computes, err := tx.Computes(ctx, ws.ID)
+		if err != nil {
+			return err
+		}
+		if len(computes) > 0 {
+			return &workspace.Problem{
+				Class: workspace.Conflict, Code: "WorkspaceInUse", Target: ws.Name,
+				Message: fmt.Sprintf("workspace %s has %d computes attached, %s among them", quote(ws.Name), len(computes), quote(computes[0].Name)),
+				Mend:    "detach them first: moorage compute detach " + computes[0].Name,
+			}
+		}
+		return tx.DeleteWorkspace(ctx, ws.ID)
+	})
+}

@@ -1,0 +1,201 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/moorage-ml/moorage/internal/blob"
+	"github.com/moorage-ml/moorage/internal/compute"
+	"github.com/moorage-ml/moorage/internal/environment"
+	"github.com/moorage-ml/moorage/internal/snapshot"
+	"github.com/moorage-ml/moorage/internal/store"
+	"github.com/moorage-ml/moorage/internal/workspace"
+)
+
+// JobBuilder makes what a target runs from a job's row.
+type JobBuilder struct {
+	Store   *store.Store
+	Blob    blob.Store
+	CAS     *blob.CAS
+	Tools   environment.Tools
+	Curated environment.Curated
+	// Credential gives the secret by which a job's own requests are known.
+	Credential func(jobID string, attempt int) workspace.Secret
+	// Limits tells what a kind cannot do.
+	Limits func(kind string) compute.Limits
+	// Grace is how long a job may take to end when asked to.
+	Grace time.Duration
+}
+
+var _ Builder = (*JobBuilder)(nil)
+
+// Build plans the environment for the compute, makes inputs that lie in the blob store into trees, and sets the
+// variables by which Azure's clients and MLflow find this server from inside the job.
+func (b *JobBuilder) Build(ctx context.Context, row store.Job, c store.Compute) (compute.Job, error) {
+	var spec workspace.JobSpec
+	if err := json.Unmarshal(row.Spec, &spec); err != nil {
+		return compute.Job{}, fmt.Errorf("reconcile: job %s: spec: %w", row.ID, err)
+	}
+	ws, err := b.Store.WorkspaceByID(ctx, row.WorkspaceID)
+	if err != nil {
+		return compute.Job{}, err
+	}
+	job := compute.Job{
+		Name: row.Name, Command: spec.Command, Code: snapshot.Hash(spec.Code), GPUs: spec.GPUs,
+		Timeout: time.Duration(spec.Timeout) * time.Second, Grace: b.Grace,
+	}
+	for _, o := range spec.Outputs {
+		job.Outputs = append(job.Outputs, compute.Output{Name: o.Name, Folder: o.Folder})
+	}
+	for _, in := range spec.Inputs {
+		input, err := b.input(ctx, in)
+		if err != nil {
+			return compute.Job{}, err
+		}
+		job.Inputs = append(job.Inputs, input)
+	}
+	if job.Environment, err = b.environment(ctx, spec, c); err != nil {
+		return compute.Job{}, err
+	}
+	job.Env = names(ws, row)
+	if !b.Limits(c.Kind).NoWayBack {
+		credential := b.Credential(row.ID, max(row.Attempt, 1))
+		maps.Copy(job.Env, ways(ws, row))
+		job.Secrets = map[string]workspace.Secret{
+			"MLFLOW_TRACKING_TOKEN": credential,
+			"IDENTITY_HEADER":       credential,
+		}
+	}
+	maps.Copy(job.Env, spec.Variables)
+	return job, nil
+}
+
+// names are the variables that tell a job who it is (azureml-v2.md §1.1, mlflow.md §13).
+func names(ws workspace.Workspace, row store.Job) map[string]string {
+	return map[string]string{
+		"AZUREML_RUN_ID":             row.Name,
+		"AZUREML_EXPERIMENT_NAME":    row.Experiment,
+		"AZUREML_ARM_SUBSCRIPTION":   ws.Subscription,
+		"AZUREML_ARM_RESOURCEGROUP":  ws.ResourceGroup,
+		"AZUREML_ARM_WORKSPACE_NAME": ws.Name,
+		"AZUREML_ARM_PROJECT_NAME":   row.Experiment,
+		"MOORAGE_JOB":                row.Name,
+		"PYTHONUNBUFFERED":           "1",
+	}
+}
+
+// ways are the variables by which a job's clients find this server. They lead to it by the way back, so they work on a
+// machine that cannot reach it, and a target without a way back gets none: clients would wait for what never comes.
+func ways(ws workspace.Workspace, row store.Job) map[string]string {
+	const way = compute.WayBackAddress
+	return map[string]string{
+		"MLFLOW_TRACKING_URI":    "http://" + way + "/mlflow/v1.0" + ws.Path(),
+		"MLFLOW_RUN_ID":          row.Name,
+		"MLFLOW_EXPERIMENT_NAME": row.Experiment,
+		"ARM_CLOUD_METADATA_URL": "https://" + way + "/metadata/endpoints?api-version=2019-05-01",
+		"IDENTITY_ENDPOINT":      "http://" + way + "/msi/token",
+		"REQUESTS_CA_BUNDLE":     compute.CAFile,
+		// The link that MLflow would print leads to the way back, which nobody outside the job can follow.
+		"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+	}
+}
+
+func (b *JobBuilder) environment(ctx context.Context, spec workspace.JobSpec, c store.Compute) (*compute.Environment, error) {
+	if spec.Environment == nil {
+		return nil, nil
+	}
+	var wanted environment.Spec
+	if err := json.Unmarshal(spec.Environment, &wanted); err != nil {
+		return nil, fmt.Errorf("reconcile: environment: %w", err)
+	}
+	var facts struct{ Details map[string]string }
+	if len(c.Facts) > 0 {
+		if err := json.Unmarshal(c.Facts, &facts); err != nil {
+			return nil, fmt.Errorf("reconcile: facts of compute %s: %w", c.Name, err)
+		}
+	}
+	return environment.Plan(ctx, wanted, facts.Details, b.Tools, b.Curated)
+}
+
+func (b *JobBuilder) input(ctx context.Context, in workspace.InputSpec) (compute.Input, error) {
+	out := compute.Input{Name: in.Name, Folder: in.Folder, Link: in.Link, Tree: snapshot.Hash(in.Tree), URL: in.URL, Path: in.Path}
+	if in.Prefix == "" {
+		return out, nil
+	}
+	place := strings.TrimSuffix(in.Prefix, "/")
+	info, err := b.Blob.Stat(ctx, place)
+	switch {
+	case err == nil: // one blob
+		entry, err := b.entry(ctx, path.Base(place), info)
+		if err != nil {
+			return out, err
+		}
+		out.Tree, err = b.CAS.PutTree(ctx, snapshot.Tree{entry})
+		return out, err
+	case !errors.Is(err, fs.ErrNotExist):
+		return out, err
+	}
+	out.Tree, err = b.tree(ctx, place+"/")
+	if err == nil && out.Tree == "" {
+		return out, &workspace.Problem{
+			Class: workspace.Invalid, Code: "MissingInput", Target: "inputs." + in.Name,
+			Message: fmt.Sprintf("input %q has no data", in.Name), Cause: "nothing is stored at " + strings.TrimPrefix(in.Prefix, "c/"),
+			Mend: "upload it first, or correct the path",
+		}
+	}
+	return out, err
+}
+
+// tree makes the blobs below a prefix into a snapshot. It is empty when there are none.
+func (b *JobBuilder) tree(ctx context.Context, prefix string) (snapshot.Hash, error) {
+	var t snapshot.Tree
+	after := ""
+	for {
+		page, err := b.Blob.List(ctx, prefix, "/", after, 1000)
+		if err != nil {
+			return "", err
+		}
+		for _, folder := range page.Prefixes {
+			hash, err := b.tree(ctx, folder)
+			if err != nil {
+				return "", err
+			}
+			if hash == "" { // its blobs were deleted since
+				continue
+			}
+			t = append(t, snapshot.Entry{Name: path.Base(folder), Kind: snapshot.Folder, Hash: hash})
+		}
+		for _, info := range page.Blobs {
+			entry, err := b.entry(ctx, path.Base(info.Name), info)
+			if err != nil {
+				return "", err
+			}
+			t = append(t, entry)
+		}
+		if after = page.Next; after == "" {
+			break
+		}
+	}
+	if len(t) == 0 {
+		return "", nil
+	}
+	if _, err := snapshot.Decode(t.Encode()); err != nil {
+		return "", &workspace.Problem{
+			Class: workspace.Invalid, Code: "InvalidInput", Message: "the data at " + strings.TrimPrefix(prefix, "c/") + " cannot be placed as a folder",
+			Cause: err.Error(), Mend: "rename what is there both as a file and as a folder, or has a name that no file can have",
+		}
+	}
+	return b.CAS.PutTree(ctx, t)
+}
+
+func (b *JobBuilder) entry(ctx context.Context, name string, info blob.Info) (snapshot.Entry, error) {
+	hash, err := b.CAS.Import(ctx, info)
+	return snapshot.Entry{Name: name, Kind: snapshot.File, Size: info.Size, Hash: hash}, err
+}
