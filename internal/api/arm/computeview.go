@@ -1,0 +1,76 @@
+package arm
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/moorage-ml/moorage/internal/api"
+	"github.com/moorage-ml/moorage/internal/api/attach"
+	"github.com/moorage-ml/moorage/internal/store"
+	"github.com/moorage-ml/moorage/internal/workspace"
+)
+
+// computeView is the document with what the server knows laid over: state and times outside, address, health and facts
+// inside.
+func (h handlers) computeView(r *http.Request, row store.Compute) api.Object {
+	place := api.WorkspaceOf(r)
+	doc := api.AsObject(row.Doc)
+	outer := doc.Child("properties")
+	inner := outer.Child("properties")
+	outer.Fill("computeType", attach.ComputeType(row.Kind))
+	outer.Fill("computeLocation", place.Location)
+	outer.Fill("resourceId", row.ResourceID)
+	if row.Alias != "" {
+		if outer.Text("description") == "" {
+			outer.Set("description", "stands for compute "+row.Alias+"; it provisions nothing")
+		}
+		outer.Set("isAttachedCompute", false)
+		inner.Set("alias", row.Alias)
+	} else {
+		outer.Set("isAttachedCompute", true)
+		if row.Address != "" && !inner.Has("address") {
+			inner.Set("address", row.Address)
+		}
+	}
+	outer.Set("createdOn", timestamp(row.Created))
+	outer.Set("modifiedOn", timestamp(row.Modified))
+	outer.Set("provisioningState", string(row.State))
+	delete(outer, "provisioningErrors")
+	if row.State == store.ComputeFailed && row.HealthReason != nil {
+		outer.Set("provisioningErrors", []map[string]api.ErrorBody{{"error": api.Body(row.HealthReason)}})
+	}
+	h.known(inner, row)
+	outer.Set("properties", inner)
+	doc.Set("properties", outer)
+	doc.Fill("location", place.Location)
+	doc.Fill("tags", map[string]string{})
+	doc.Set("systemData", systemData(row.Created, row.Modified, row.CreatedBy, ""))
+	return envelope(doc, place.Path()+"/computes/"+row.Name, row.Name, "/computes")
+}
+
+// known lays what was seen of the target over the inner properties.
+func (h handlers) known(inner api.Object, row store.Compute) {
+	inner.Set("kind", row.Kind)
+	inner.Set("health", string(row.Health))
+	if row.Slots > 0 {
+		inner.Set("slots", row.Slots)
+	}
+	if row.HealthReason != nil && row.State == store.ComputeSucceeded {
+		inner.Set("healthReason", row.HealthReason)
+	}
+	if len(row.Facts) > 0 {
+		var facts struct {
+			Details  map[string]string
+			Problems []workspace.Problem
+		}
+		if json.Unmarshal(row.Facts, &facts) == nil {
+			inner.Set("details", facts.Details)
+			if len(facts.Problems) > 0 {
+				inner.Set("problems", facts.Problems)
+			}
+		}
+	}
+	if settings := api.AsObject(row.Settings); len(settings) > 0 {
+		inner.Set("settings", settings)
+	}
+}

@@ -1,0 +1,148 @@
+package arm
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/moorage-ml/moorage/internal/api"
+	"github.com/moorage-ml/moorage/internal/authn"
+	"github.com/moorage-ml/moorage/internal/workspace"
+)
+
+// Workspaces is what the routes of workspaces call; package control has it.
+type Workspaces interface {
+	Workspaces(ctx context.Context) ([]workspace.Workspace, error)
+	CreateWorkspace(ctx context.Context, p workspace.Principal, ws workspace.Workspace) (made workspace.Workspace, created bool, err error)
+	DeleteWorkspace(ctx context.Context, p workspace.Principal, ws workspace.Workspace) error
+}
+
+const provider = "/providers/Microsoft.MachineLearningServices/workspaces"
+
+func (h handlers) workspaceRoutes() []api.Route {
+	// A PUT names a workspace that may not be there yet, so its last variable is not {ws}.
+	create := "/subscriptions/{sub}/resourceGroups/{rg}" + provider + "/{new}"
+	return []api.Route{
+		{Method: "GET", Pattern: "/subscriptions", Action: "Microsoft.Resources/subscriptions/read", Handler: h.subscriptions},
+		{Method: "GET", Pattern: "/subscriptions/{sub}", Action: "Microsoft.Resources/subscriptions/read", Handler: h.subscription},
+		{Method: "GET", Pattern: "/subscriptions/{sub}/resourceGroups/{rg}", Action: "Microsoft.Resources/subscriptions/resourceGroups/read", Handler: h.resourceGroup},
+		{Method: "GET", Pattern: "/tenants", Action: "Microsoft.Resources/tenants/read", Handler: h.tenants},
+		{Method: "GET", Pattern: "/subscriptions/{sub}" + provider, Action: act("read"), Handler: h.listWorkspaces},
+		{Method: "GET", Pattern: "/subscriptions/{sub}/resourceGroups/{rg}" + provider, Action: act("read"), Handler: h.listWorkspaces},
+		{Method: "GET", Pattern: ws(""), Action: act("read"), Job: api.JobAny, Handler: h.getWorkspace},
+		{Method: "PUT", Pattern: create, Action: act("write"), Handler: h.putWorkspace},
+		{Method: "DELETE", Pattern: ws(""), Action: act("delete"), Handler: h.deleteWorkspace},
+	}
+}
+
+func (h handlers) getWorkspace(w http.ResponseWriter, r *http.Request) error {
+	return api.WriteJSON(w, http.StatusOK, h.workspaceView(r, api.WorkspaceOf(r)))
+}
+
+// workspaceView is what azureml-v2.md §4 asks for.
+func (h handlers) workspaceView(r *http.Request, ws workspace.Workspace) map[string]any {
+	base := api.BaseURL(r)
+	return map[string]any{
+		"id": ws.Path(), "name": ws.Name, "type": "Microsoft.MachineLearningServices/workspaces", "location": ws.Location, "kind": "Default",
+		"tags": map[string]string{}, "sku": map[string]string{"name": "Basic", "tier": "Basic"},
+		"identity": map[string]string{"type": "SystemAssigned", "principalId": authn.UUID(ws.ID, "identity"), "tenantId": h.Tenant},
+		"properties": map[string]any{
+			"friendlyName": ws.Name, "workspaceId": ws.ID, "provisioningState": "Succeeded", "storageAccount": "", "keyVault": "", "applicationInsights": "",
+			"discoveryUrl": base + "/discovery", "publicNetworkAccess": "Enabled", "creationTime": timestamp(ws.Created), "hbiWorkspace": false,
+			"mlFlowTrackingUri": "azureml://" + r.Host + "/mlflow/v1.0" + ws.Path(),
+		},
+		"systemData": systemData(ws.Created, ws.Created, "", ""),
+	}
+}
+
+func (h handlers) listWorkspaces(w http.ResponseWriter, r *http.Request) error {
+	all, err := h.Workspaces.Workspaces(r.Context())
+	if err != nil {
+		return err
+	}
+	views := []map[string]any{}
+	for _, ws := range all {
+		if same(ws.Subscription, r.PathValue("sub")) && (r.PathValue("rg") == "" || same(ws.ResourceGroup, r.PathValue("rg"))) {
+			views = append(views, h.workspaceView(r, ws))
+		}
+	}
+	return list(w, r, views, "")
+}
+
+func (h handlers) putWorkspace(w http.ResponseWriter, r *http.Request) error {
+	body, err := api.ReadObject(r)
+	if err != nil {
+		return err
+	}
+	made, created, err := h.Workspaces.CreateWorkspace(r.Context(), api.PrincipalOf(r), workspace.Workspace{
+		Subscription: r.PathValue("sub"), ResourceGroup: r.PathValue("rg"), Name: r.PathValue("new"), Location: body.Text("location"),
+	})
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if created {
+		status = http.StatusCreated
+	}
+	return api.WriteJSON(w, status, h.workspaceView(r, made))
+}
+
+func (h handlers) deleteWorkspace(w http.ResponseWriter, r *http.Request) error {
+	if err := h.Workspaces.DeleteWorkspace(r.Context(), api.PrincipalOf(r), api.WorkspaceOf(r)); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (h handlers) subscriptionView(id string) map[string]string {
+	return map[string]string{"id": "/subscriptions/" + id, "subscriptionId": id, "displayName": "Moorage", "state": "Enabled", "tenantId": h.Tenant}
+}
+
+func (h handlers) subscriptions(w http.ResponseWriter, r *http.Request) error {
+	all, err := h.Workspaces.Workspaces(r.Context())
+	if err != nil {
+		return err
+	}
+	views, seen := []map[string]string{}, map[string]bool{}
+	for _, ws := range all {
+		if !seen[ws.Subscription] {
+			seen[ws.Subscription] = true
+			views = append(views, h.subscriptionView(ws.Subscription))
+		}
+	}
+	return list(w, r, views, "")
+}
+
+func (h handlers) subscription(w http.ResponseWriter, r *http.Request) error {
+	return h.ifKnown(r, func() error { return api.WriteJSON(w, http.StatusOK, h.subscriptionView(r.PathValue("sub"))) })
+}
+
+func (h handlers) resourceGroup(w http.ResponseWriter, r *http.Request) error {
+	return h.ifKnown(r, func() error {
+		return api.WriteJSON(w, http.StatusOK, map[string]any{
+			"id": "/subscriptions/" + r.PathValue("sub") + "/resourceGroups/" + r.PathValue("rg"), "name": r.PathValue("rg"), "type": "Microsoft.Resources/resourceGroups",
+			"location": "local", "properties": map[string]string{"provisioningState": "Succeeded"},
+		})
+	})
+}
+
+// ifKnown answers when some workspace is in the subscription and resource group that the path names.
+func (h handlers) ifKnown(r *http.Request, answer func() error) error {
+	all, err := h.Workspaces.Workspaces(r.Context())
+	if err != nil {
+		return err
+	}
+	for _, ws := range all {
+		if same(ws.Subscription, r.PathValue("sub")) && (r.PathValue("rg") == "" || same(ws.ResourceGroup, r.PathValue("rg"))) {
+			return answer()
+		}
+	}
+	return &workspace.Problem{
+		Class: workspace.NotFound, Code: "ResourceNotFound", Target: r.URL.Path, Message: "no workspace of this server is in that subscription or resource group",
+		Mend: "compare with what moorage env prints",
+	}
+}
+
+func (h handlers) tenants(w http.ResponseWriter, r *http.Request) error {
+	return list(w, r, []map[string]string{{"id": "/tenants/" + h.Tenant, "tenantId": h.Tenant, "displayName": "Moorage"}}, "")
+}
