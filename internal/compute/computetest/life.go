@@ -118,7 +118,7 @@ func (g *growing) String() string {
 
 func logFollowed(x *exam) {
 	t := x.attach()
-	h := x.submit(t, x.job("echo first\nsleep 0.5\necho second\nsleep 0.5\necho third"))
+	h := x.submit(t, x.job("echo first\nsleep 5\necho second\nsleep 0.5\necho third"))
 	x.begun(t, h)
 	g := newGrowing()
 	var wg sync.WaitGroup
@@ -213,7 +213,7 @@ func signalKept(x *exam) {
 
 func survivesRestart(x *exam) {
 	t := x.attach()
-	h := x.submit(t, x.job("echo before\nsleep 1\necho after\nexit 5"))
+	h := x.submit(t, x.job("echo before\nsleep 4\necho after\nexit 5"))
 	x.begun(t, h)
 	if err := t.Close(); err != nil {
 		x.Errorf("close: %v", err)
