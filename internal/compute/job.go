@@ -168,9 +168,8 @@ type Limits struct {
 	SubmitGap time.Duration
 	// Retention is how long the target remembers an ended job that was not released; 0: for ever.
 	Retention time.Duration
-	// ShortFence: after Release the target has forgotten the key, and only Epoch keeps a late Submit from starting.
-	NoEpoch bool // the target has no place to keep an epoch: a stale submit after Release starts the job
-	NoFence bool // a Cancel before Submit leaves no mark: the server looks a second time
+	NoEpoch   bool // the target has no place to keep an epoch: a stale submit after Release starts the job
+	NoFence   bool // a Cancel before Submit leaves no mark: the server looks a second time
 	// NoWayBack: jobs cannot reach the server through the target.
 	NoWayBack bool
 	// NoCollectWhileRunning: outputs can only be read after the end.

@@ -64,7 +64,7 @@ func (c *Control) CreateWorkspace(ctx context.Context, _ workspace.Principal, ws
 	return made, created, err
 }
 
-// DeleteWorkspace forgets a workspace with its jobs and assets. It is refused while a compute is attached: detaching
+// DeleteWorkspace forgets a workspace with its jobs, runs and assets. It is refused while a compute is attached: detaching
 // is what leaves a target clean.
 func (c *Control) DeleteWorkspace(ctx context.Context, _ workspace.Principal, ws workspace.Workspace) error {
 	return c.Store.Write(ctx, func(tx *store.Tx) error {
@@ -78,6 +78,9 @@ func (c *Control) DeleteWorkspace(ctx context.Context, _ workspace.Principal, ws
 				Message: fmt.Sprintf("workspace %s has %d computes attached, %s among them", quote(ws.Name), len(computes), quote(computes[0].Name)),
 				Mend:    "detach them first: moorage compute detach " + computes[0].Name,
 			}
+		}
+		if err := tx.DeleteTracking(ctx, ws.ID); err != nil {
+			return err
 		}
 		return tx.DeleteWorkspace(ctx, ws.ID)
 	})

@@ -350,7 +350,7 @@ func (tx *Tx) DescribeJob(ctx context.Context, j Job) error {
 		j.ID, j.DisplayName, j.Experiment, text(j.Tags), text(j.Properties), bit(j.Archived))
 }
 
-// DeleteJob removes a job with its body, its files and its log chunks (the rows; bytes are left to the sweep). A job
+// DeleteJob removes a job with its body and its files (the rows; bytes are left to the sweep). A job
 // that has not ended is refused. ErrNotFound.
 func (tx *Tx) DeleteJob(ctx context.Context, id string) error {
 	j, err := tx.JobRow(ctx, id)
@@ -364,7 +364,7 @@ func (tx *Tx) DeleteJob(ctx context.Context, id string) error {
 		}
 	}
 	for _, statement := range []string{
-		`DELETE FROM job_bodies WHERE job_id = $1`, `DELETE FROM job_files WHERE job_id = $1`, `DELETE FROM log_chunks WHERE job_id = $1`,
+		`DELETE FROM job_bodies WHERE job_id = $1`, `DELETE FROM job_files WHERE job_id = $1`,
 	} {
 		if _, err := tx.r.exec(ctx, statement, id); err != nil {
 			return err

@@ -40,7 +40,6 @@ func (tx *Tx) DeleteWorkspace(ctx context.Context, id string) error {
 	for _, statement := range []string{
 		`DELETE FROM job_bodies WHERE job_id IN (SELECT id FROM jobs WHERE workspace_id = $1)`,
 		`DELETE FROM job_files WHERE job_id IN (SELECT id FROM jobs WHERE workspace_id = $1)`,
-		`DELETE FROM log_chunks WHERE job_id IN (SELECT id FROM jobs WHERE workspace_id = $1)`,
 		`DELETE FROM jobs WHERE workspace_id = $1`,
 		`DELETE FROM documents WHERE workspace_id = $1`,
 	} {

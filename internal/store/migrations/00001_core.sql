@@ -102,15 +102,6 @@ CREATE TABLE job_bodies (
     log_inline BYTEA
 );
 
-CREATE TABLE log_chunks (
-    job_id TEXT   NOT NULL,
-    stream TEXT   NOT NULL,
-    start  BIGINT NOT NULL,
-    size   BIGINT NOT NULL,
-    object TEXT   NOT NULL,
-    PRIMARY KEY (job_id, stream, start)
-);
-
 CREATE TABLE job_files (
     job_id   TEXT   NOT NULL,
     output   TEXT   NOT NULL,

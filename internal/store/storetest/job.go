@@ -307,18 +307,12 @@ func (e *exam) deleteJob(t *testing.T) {
 		if err := tx.PutJobFile(ctx, store.JobFile{JobID: id(2), Output: "o"}); err != nil {
 			return err
 		}
-		if err := tx.PutLogChunk(ctx, store.LogChunk{JobID: id(2), Size: 1}); err != nil {
-			return err
-		}
 		return tx.DeleteJob(ctx, id(2))
 	})
 	if _, err := s.JobRow(ctx, id(2)); !errors.Is(err, store.ErrNotFound) {
 		t.Error(err)
 	}
 	if l := must[[]store.JobFile](t)(s.JobFiles(ctx, id(2))); len(l) != 0 {
-		t.Error(l)
-	}
-	if l := must[[]store.LogChunk](t)(s.LogChunks(ctx, id(2), "", 0)); len(l) != 0 {
 		t.Error(l)
 	}
 }

@@ -327,24 +327,6 @@ func (e *exam) environments(t *testing.T) {
 	}
 }
 
-func (e *exam) logChunks(t *testing.T) {
-	s, ctx := e.open(t), t.Context()
-	write(t, s, func(ctx context.Context, tx *store.Tx) error {
-		for _, c := range []store.LogChunk{{From: 10, Size: 5}, {From: 0, Size: 10}, {From: 15, Size: 1, Object: "b"}, {From: 0, Size: 3, Stream: "prepare"}} {
-			c.JobID = "j"
-			if err := tx.PutLogChunk(ctx, c); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	for from, want := range map[int64]int{0: 3, 9: 3, 10: 2, 15: 1, 16: 0} {
-		if l := must[[]store.LogChunk](t)(s.LogChunks(ctx, "j", "", from)); len(l) != want {
-			t.Errorf("from %d: %+v", from, l)
-		}
-	}
-}
-
 func (e *exam) jobFiles(t *testing.T) {
 	s, ctx := e.open(t), t.Context()
 	want := store.JobFile{JobID: "j", Output: "outputs", Path: "ä/b c", Size: 4, Mode: 0o755, Modified: 1 << 60, Place: "p"}

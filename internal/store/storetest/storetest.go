@@ -65,7 +65,6 @@ func Run(t *testing.T, fresh func(t testing.TB) string) {
 		{"ResourceIdIgnoresCase", e.resources},
 		{"AuditLogPagesNewestFirst", e.audit},
 		{"PreparedEnvironmentsKeepEveryField", e.environments},
-		{"LogChunksAreFoundByOffset", e.logChunks},
 		{"JobFilesAreReplacedByNewerVersions", e.jobFiles},
 		{"PinsAndCondemnationsExcludeEachOther", e.pins},
 
