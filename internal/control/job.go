@@ -225,14 +225,17 @@ func (c *Control) WaitJob(ctx context.Context, p workspace.Principal, ws workspa
 	if timeout <= 0 {
 		return c.Job(ctx, p, ws, name)
 	}
-	var last store.Job
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	err := c.WatchJob(ctx, p, ws, name, func(j store.Job) error { last = j; return nil })
-	if errors.Is(err, context.DeadlineExceeded) && last.ID != "" {
-		err = nil
+	var last store.Job
+	err := c.WatchJob(limited, p, ws, name, func(j store.Job) error { last = j; return nil })
+	switch {
+	case err == nil || limited.Err() == nil || ctx.Err() != nil:
+		return last, err
+	case last.ID == "": // the time was too short to read it even once
+		return c.Job(ctx, p, ws, name)
 	}
-	return last, err
+	return last, nil
 }
 
 // WatchJob calls fn with the job as it is, and again after each change, until it is terminal, fn fails or ctx ends.

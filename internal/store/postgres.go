@@ -108,16 +108,19 @@ func (d *postgresDB) attempt(ctx context.Context, fn func(*Tx) error) error {
 	run := &careful{runner: direct{t}}
 	tx := &Tx{reads: reads{run, postgresDialect}, s: d.s}
 	if err := fn(tx); err != nil {
-		if conflict(run.failed) {
+		switch {
+		case ctx.Err() != nil: // the driver may say it as a broken connection, which is only how it gave up
+			return ctx.Err()
+		case conflict(run.failed):
 			return run.failed
 		}
 		return err
 	}
-	if run.failed != nil {
-		return run.failed
-	}
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if run.failed != nil {
+		return run.failed
 	}
 	if err := t.Commit(); err != nil {
 		return err
