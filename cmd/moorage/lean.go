@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -14,13 +13,9 @@ const (
 	leanIdle  = 4 << 20
 )
 
-// lean keeps a server small that has little to do: the heap may grow by half between collections instead of double, and
-// what a busy minute took goes back to the system soon after it. GOGC, if set, is the operator's own choice. It returns
-// when ctx ends.
+// lean keeps a server small that has little to do: what a busy minute took goes back to the system soon after it. It
+// returns when ctx ends.
 func lean(ctx context.Context) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
 	tick := time.NewTicker(leanEvery)
 	defer tick.Stop()
 	idle := []metrics.Sample{{Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}}

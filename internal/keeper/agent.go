@@ -38,6 +38,10 @@ type agent struct {
 	watchers map[*watcher]bool
 	notes    *notifier
 	spares   spares
+	seats    []*seat // supervisors that stand by
+	ended    bool    // none shall stand by any more
+
+	executable string // the executable that supervisors are started from
 
 	wholeMu sync.Mutex
 	whole   map[snapshot.Hash]bool // folders found whole, as long as nothing is evicted
@@ -53,6 +57,7 @@ func RunAgent(ctx context.Context, in io.Reader, out io.Writer, opts AgentOption
 		return fmt.Errorf("keeper: folder %q is not an absolute path", opts.Folder)
 	}
 	a := &agent{opts: opts, whole: map[snapshot.Hash]bool{}, watchers: map[*watcher]bool{}}
+	a.executable, _ = os.Executable()
 	a.login = sync.OnceValue(func() login { return readLogin(ctx, opts.Self) })
 	a.gpus = sync.OnceValue(func() []gpu { return findGPUs(ctx, a.login()) })
 	go a.gpus() // ahead of the first question; ends by itself within its own limit

@@ -52,7 +52,8 @@ func (a *agent) wish(key string) error {
 			return nil
 		}
 	}
-	if err := signalSupervisor(dir, syscall.SIGTERM); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ESRCH) {
+	// A signal that means "look": should it come late, the same process may have another job by now.
+	if err := signalSupervisor(dir, syscall.SIGHUP); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ESRCH) {
 		return err
 	}
 	return nil
@@ -190,6 +191,7 @@ func (a *agent) removeAll(ctx context.Context) error {
 			return err
 		}
 	}
+	a.dismiss()
 	a.endSpares()
 	removeSocket(a.root)
 	if err := removeTree(a.root.path); err != nil {

@@ -253,7 +253,11 @@ func (a *agent) start(dir, key string, spec specRecord, secrets map[string]strin
 		return Status{}, err
 	}
 	defer func() { _ = turn.lock.f.Close() }() // as the lock
-	b, err := json.Marshal(given{Spec: &spec, Secrets: secrets, Login: login.env, Say: login.say, Place: turn.number})
+	give := given{Spec: &spec, Secrets: secrets, Login: login.env, Say: login.say, Place: turn.number}
+	if a.assign(key, assignment{Dir: dir, Given: give, lock: lock.f, turn: turn.lock.f}) {
+		return Status{Key: key, Phase: Waiting}, nil
+	}
+	b, err := json.Marshal(give)
 	if err != nil {
 		return Status{}, err
 	}
@@ -263,7 +267,7 @@ func (a *agent) start(dir, key string, spec specRecord, secrets map[string]strin
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1") // halves what the start of a supervisor costs, see supervisor.place
 	cmd.ExtraFiles = []*os.File{lock.f, turn.lock.f}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	said, err := os.OpenFile(filepath.Join(dir, "supervisor.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	said, err := os.OpenFile(a.root.file(fileSaid), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return Status{}, err
 	}

@@ -21,12 +21,14 @@ import (
 //
 //	note{Key}                     "this is my job"; then note{Key, Changed} after each change, note{Key, Bye} at the end.
 //	                              The end of the connection without Bye says that the supervisor was killed
+//	note{Key, Bye, Program}       the same, and "I stand by": the agent may answer with an assignment, or ends the connection
 //	note{Key, WayBack}            the agent answers with an empty note when the server has taken the connection; then its bytes
 
 type note struct {
 	Key     string `json:"key,omitempty"`
 	Changed bool   `json:"changed,omitempty"`
 	Bye     bool   `json:"bye,omitempty"`
+	Program string `json:"program,omitempty"`
 	WayBack bool   `json:"wayback,omitempty"`
 }
 
@@ -87,14 +89,18 @@ func onlyOurs(dir string) error {
 }
 
 // dialAgent reaches the newest agent. In a shared place it speaks only to what is in a folder of ours alone.
-func dialAgent(r root) (net.Conn, error) {
+func dialAgent(r root) (*net.UnixConn, error) {
 	path := socketPath(r)
 	if dir := filepath.Dir(path); dir != r.path {
 		if err := onlyOurs(dir); err != nil {
 			return nil, err
 		}
 	}
-	return net.DialTimeout("unix", path, time.Second)
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UnixConn), nil
 }
 
 // lookSocket is how often an agent looks whether its socket is still there: those who clean /tmp may take it away.
@@ -135,11 +141,11 @@ func (a *agent) acceptSupervisors(ln net.Listener) {
 			time.Sleep(10 * time.Millisecond) // out of files; there is nobody to tell
 			continue
 		}
-		go a.supervisor(conn) // ends with the connection
+		go a.supervisor(conn.(*net.UnixConn)) // ends with the connection
 	}
 }
 
-func (a *agent) supervisor(conn net.Conn) {
+func (a *agent) supervisor(conn *net.UnixConn) {
 	stop := closeWith(a.sess, conn)
 	defer stop()
 	var first note
@@ -150,18 +156,27 @@ func (a *agent) supervisor(conn net.Conn) {
 		a.carryBack(conn, first.Key)
 		return
 	}
+	s := &seat{conn: conn, key: first.Key}
 	for {
 		var n note
-		if err := readFrame(conn, &n); err != nil {
+		err := readFrame(conn, &n)
+		key := s.job()
+		switch {
+		case err == nil && n.Bye:
+			if n.Program == "" || !a.standby(s, n.Program) {
+				return
+			}
+		case err == nil:
+			a.changed(key)
+		case key == "": // it stood by
+			a.unseat(s)
+			return
+		default:
 			// The supervisor was killed. What is left of its job is ended now, watched or not.
-			_, _ = statusOf(a.root.job(first.Key), first.Key)
-			a.changed(first.Key)
+			_, _ = statusOf(a.root.job(key), key)
+			a.changed(key)
 			return
 		}
-		if n.Bye {
-			return
-		}
-		a.changed(first.Key)
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 //	  spare/HASH/                a placed copy of a large tree, for the next job
 //	  ca/HASH                    a CA bundle, linked into the jobs that use it
 //	  agent.sock                 the newest agent
+//	  supervisors.log            what supervisors said that could not write a record
 //	  jobs/JOB.ATTEMPT/          one job:
 //	    lock                     held by its supervisor for life; its content is the supervisor's process
 //	    spec.json                what to run, without secrets
@@ -48,6 +49,7 @@ const (
 	fileLog      = "log"
 	filePrepare  = "prepare.log"
 	fileCA       = "ca.pem"
+	fileSaid     = "supervisors.log"
 	dirCode      = "code"
 	dirInputs    = "inputs"
 	dirOutputs   = "outputs"

@@ -21,6 +21,7 @@ const showPreparing = 100 * time.Millisecond
 func (s *supervisor) ready(ctx context.Context) error {
 	job := s.spec.Job
 	late := time.AfterFunc(showPreparing, func() { s.preparing("") })
+	defer s.placed()
 	defer late.Stop()
 	if s.given.Say != "" {
 		s.note("%s", s.given.Say)

@@ -33,14 +33,16 @@ func (p *place) leave() {
 // jobs were handed over, and not that in which their supervisors got going.
 const placeFD = 4
 
-// placeOf is the place that the agent took, or with 0 a new one.
-func placeOf(dir string, number int) (*place, error) {
+// placeOf is the place that the agent took and whose file it gave, or with 0 a new one.
+func placeOf(dir string, number int, f *os.File) (*place, error) {
 	if number == 0 {
 		return lastPlace(dir)
 	}
-	syscall.CloseOnExec(placeFD)
-	path := placePath(dir, number)
-	return &place{path: path, number: number, lock: &fileLock{os.NewFile(placeFD, path)}}, nil
+	if f == nil {
+		syscall.CloseOnExec(placeFD)
+		f = os.NewFile(placeFD, "place")
+	}
+	return &place{path: placePath(dir, number), number: number, lock: &fileLock{f}}, nil
 }
 
 // wait returns when the place has become the first. When ctx ends before, the process is about to end, and the waiting

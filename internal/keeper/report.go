@@ -1,9 +1,11 @@
 package keeper
 
 import (
-	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -13,36 +15,44 @@ const (
 	maxRetryAgent = 5 * time.Second
 )
 
-// reporter tells the newest agent of changes. Nobody there is nothing wrong: the folder says it all.
+// reporter tells the newest agent of changes, and takes the next job from it. Nobody there is nothing wrong: the folder
+// says it all.
 type reporter struct {
 	root root
-	key  string
 	mu   sync.Mutex
-	conn net.Conn
+	key  string // of the job; empty: between two jobs
+	conn *net.UnixConn
+	once sync.Once
 	stop chan struct{}
+	next chan *assignment // one for each offer to stand by; nil: there is none
 }
 
-func newReporter(r root, key string) *reporter {
-	p := &reporter{root: r, key: key, stop: make(chan struct{})}
-	p.connect()
-	go p.keep() // lives as long as the process
-	return p
+func newReporter(r root) *reporter {
+	return &reporter{root: r, stop: make(chan struct{}), next: make(chan *assignment, 1)}
+}
+
+// begin introduces the supervisor with its first job. Of later ones the agent knows, who gave them.
+func (p *reporter) begin(key string) {
+	p.once.Do(func() {
+		p.key = key
+		p.connect()
+		go p.keep() // ends with the process
+	})
 }
 
 // connect introduces this supervisor to the newest agent.
-func (p *reporter) connect() net.Conn {
+func (p *reporter) connect() {
 	conn, err := dialAgent(p.root)
 	if err != nil {
-		return nil
-	}
-	if err := writeFrame(conn, note{Key: p.key}); err != nil {
-		_ = conn.Close()
-		return nil
+		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.key == "" || writeFrame(conn, note{Key: p.key}) != nil {
+		_ = conn.Close()
+		return
+	}
 	p.conn = conn
-	return conn
 }
 
 // keep holds a connection, so that an agent notices if this supervisor is killed.
@@ -54,11 +64,9 @@ func (p *reporter) keep() {
 		p.mu.Unlock()
 		if conn != nil {
 			wait = retryAgent
-			_, _ = io.Copy(io.Discard, conn) // until the agent ends
-			p.mu.Lock()
-			p.conn = nil
-			p.mu.Unlock()
-			_ = conn.Close()
+			if !p.listen(conn) {
+				return
+			}
 		}
 		select {
 		case <-p.stop:
@@ -70,20 +78,68 @@ func (p *reporter) keep() {
 	}
 }
 
-// changed tells of a change.
-func (p *reporter) changed() { p.tell(note{Key: p.key, Changed: true}) }
-
-// bye tells that this supervisor ends as it should.
-func (p *reporter) bye() {
-	close(p.stop)
-	p.tell(note{Key: p.key, Bye: true})
+// listen takes assignments until the agent ends. It is false when that happens between two jobs.
+func (p *reporter) listen(conn *net.UnixConn) bool {
+	for {
+		job, err := receiveAssignment(conn)
+		p.mu.Lock()
+		if err != nil {
+			p.conn = nil
+			_ = conn.Close()
+		}
+		idle := p.key == ""
+		if job != nil {
+			p.key = filepath.Base(job.Dir)
+		}
+		p.mu.Unlock()
+		switch {
+		case idle: // a job, or nil: none will come
+			p.next <- job
+			if err != nil {
+				return false
+			}
+		case err != nil:
+			return true
+		}
+	}
 }
 
-func (p *reporter) tell(n note) {
+// changed tells of a change.
+func (p *reporter) changed() { p.tell(note{Changed: true}) }
+
+// bye tells that the job is over. With stand it offers to take another and returns the next, or nil if there is none.
+func (p *reporter) bye(stand bool, signals <-chan os.Signal) *assignment {
+	n := note{Bye: true}
+	if stand {
+		n.Program, _ = os.Executable()
+	}
+	if !p.tell(n) || !stand {
+		close(p.stop)
+		return nil
+	}
+	for {
+		select {
+		case job := <-p.next:
+			return job
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				return nil
+			}
+		}
+	}
+}
+
+// tell is false when nobody hears it.
+func (p *reporter) tell(n note) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if conn := p.conn; conn != nil {
-		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
-		_ = writeFrame(conn, n)
+	n.Key = p.key
+	if n.Bye {
+		p.key = ""
 	}
+	if p.conn == nil {
+		return false
+	}
+	_ = p.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	return writeFrame(p.conn, n) == nil
 }

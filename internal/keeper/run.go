@@ -50,6 +50,7 @@ func (s *supervisor) command(ctx context.Context) Exit {
 	s.agent.changed()
 	limit := newLimiter(filepath.Join(s.dir, fileLog), s.spec.Job.logLimit())
 	x := s.wait(ctx, t)
+	s.clean = ctx.Err() == nil
 	s.slot.release() // its processes are gone; the next job need not wait for the disk
 	x.LogSize, x.LogDropped = limit.finish()
 	if x.LogSize == 0 {

@@ -34,18 +34,11 @@ const showWaiting = 50 * time.Millisecond
 
 // allot waits for a slot and as many GPUs as the job wants. Jobs get their turn in the order in which they
 // came to the queue: only the first looks for room, so a job that wants many GPUs is not overtaken for ever.
-func allot(ctx context.Context, r root, place int, spec specRecord, waits func(*workspace.Problem)) (*allotment, error) {
-	if spec.Slots == 0 { // what started the supervisor allots them
-		return &allotment{}, nil
-	}
-	dir := r.slots()
-	turn, err := placeOf(r.queue(), place)
-	if err != nil {
-		return nil, err
-	}
+func allot(ctx context.Context, r root, turn *place, spec specRecord, waits func(*workspace.Problem)) (*allotment, error) {
 	defer turn.leave()
+	dir := r.slots()
 	late := time.AfterFunc(showWaiting, func() { waits(waitReason(spec, "other jobs wait before it")) })
-	err = turn.wait(ctx)
+	err := turn.wait(ctx)
 	late.Stop()
 	if err != nil {
 		return nil, err

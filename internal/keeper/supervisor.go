@@ -26,7 +26,9 @@ type supervisor struct {
 	root  root
 	spec  specRecord
 	given given
-	in    io.Reader // of given
+	in    io.Reader // of given; nil: it is there
+	lock  *fileLock
+	turn  *os.File  // the file of its place in the queue; nil: inherited
 	tell  io.Writer // see tell.go; nil: nobody is told
 	agent *reporter
 	slot  *allotment
@@ -38,8 +40,12 @@ type supervisor struct {
 	back    *wayBack
 	mark    string
 
-	mu   sync.Mutex
-	told bool // that it prepares
+	mu    sync.Mutex
+	told  bool               // that it prepares, as long as it does
+	all   bool               // it has prepared all
+	lacks *workspace.Problem // why it waits, as long as it does
+
+	clean bool // nothing of the job is left in this process
 }
 
 // Why a job is ended from outside.
@@ -64,14 +70,26 @@ func supervise(dir string, tell io.Writer) int {
 }
 
 // superviseWith holds the job's lock, reads from in what it is given, and prints its records to tell unless that is nil.
+// After that job it does those that the agent gives it, see standby.go.
 func superviseWith(dir string, lock *fileLock, in io.Reader, tell io.Writer) int {
-	s := &supervisor{dir: dir, key: filepath.Base(dir), root: rootOf(dir), in: in, tell: tell, paths: map[string]string{}}
-	code, err := s.life(lock)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "keeper: supervise:", err)
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
+	agent := newReporter(rootOf(dir))
+	job := &assignment{Dir: dir, lock: lock.f}
+	for {
+		s := &supervisor{
+			dir: job.Dir, key: filepath.Base(job.Dir), root: rootOf(job.Dir), given: job.Given, in: in, lock: &fileLock{job.lock}, turn: job.turn,
+			tell: tell, agent: agent, paths: map[string]string{},
+		}
+		code, err := s.life(signals)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "keeper: supervise:", s.key, err)
+		}
+		s.lock.release()
+		if job, in = agent.bye(s.clean && err == nil && tell == nil, signals), nil; job == nil {
+			return code
+		}
 	}
-	lock.release()
-	return code
 }
 
 // inheritLock finds the lock that the agent took for us, or takes it.
@@ -94,15 +112,17 @@ func inheritLock(dir string) (*fileLock, error) {
 	return l, err
 }
 
-func (s *supervisor) life(lock *fileLock) (int, error) {
-	if err := errors.Join(s.say(lock), becomeReaper()); err != nil {
+func (s *supervisor) life(signals <-chan os.Signal) (int, error) {
+	if err := errors.Join(s.say(), becomeReaper()); err != nil {
 		return 1, err
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	s.listen(cancel)
-	if err := json.NewDecoder(s.in).Decode(&s.given); err != nil {
-		return 1, fmt.Errorf("what the agent gives: %w", err)
+	go s.listen(ctx, cancel, signals) // ends with ctx
+	if s.in != nil {
+		if err := json.NewDecoder(s.in).Decode(&s.given); err != nil {
+			return 1, fmt.Errorf("what the agent gives: %w", err)
+		}
 	}
 	if s.given.Login == nil { // nobody read a login's environment for it: a container's, or a batch job's
 		s.given.Login = os.Environ()
@@ -117,8 +137,7 @@ func (s *supervisor) life(lock *fileLock) (int, error) {
 			return 1, errors.New("the job was started before")
 		}
 	}
-	s.agent = newReporter(s.root, s.key)
-	defer s.agent.bye()
+	s.agent.begin(s.key)
 	x := s.run(ctx)
 	s.slot.release()
 	if errors.Is(context.Cause(ctx), errTerm) && !exists(filepath.Join(s.dir, fileStarted)) {
@@ -155,7 +174,7 @@ func (s *supervisor) record(x Exit) error {
 }
 
 // say writes into the lock's file who holds it.
-func (s *supervisor) say(lock *fileLock) error {
+func (s *supervisor) say() error {
 	h := holder{PID: os.Getpid()}
 	if p, err := readProcess(h.PID); err == nil {
 		h.Start = p.start
@@ -164,37 +183,36 @@ func (s *supervisor) say(lock *fileLock) error {
 	if err != nil {
 		return err
 	}
-	if _, err := lock.f.WriteAt(b, 0); err != nil {
+	if _, err := s.lock.f.WriteAt(b, 0); err != nil {
 		return err
 	}
-	return lock.f.Truncate(int64(len(b)))
+	return s.lock.f.Truncate(int64(len(b)))
 }
 
 // slowWish is how often a supervisor looks for a tombstone that nobody told it of.
 const slowWish = 2 * time.Second
 
-// listen makes SIGTERM a reason to look for a tombstone, and to end the job without one. SIGHUP means nothing. Signals
-// are caught and not ignored, because what is ignored is inherited by the job.
-func (s *supervisor) listen(cancel context.CancelCauseFunc) {
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
+// listen makes SIGTERM a reason to look for a tombstone, and to end the job without one. SIGHUP is a reason to look and no
+// more. Signals are caught and not ignored, because what is ignored is inherited by the job.
+func (s *supervisor) listen(ctx context.Context, cancel context.CancelCauseFunc, signals <-chan os.Signal) {
 	tomb := filepath.Join(s.dir, fileCanceled)
-	go func() { // lives as long as the process
-		tick := time.NewTicker(slowWish)
-		for {
-			if exists(tomb) {
-				cancel(errCanceled)
-				return
-			}
-			select {
-			case sig := <-signals:
-				if sig != syscall.SIGHUP && !exists(tomb) {
-					cancel(errTerm)
-				}
-			case <-tick.C:
-			}
+	tick := time.NewTicker(slowWish)
+	defer tick.Stop()
+	for {
+		if exists(tomb) {
+			cancel(errCanceled)
+			return
 		}
-	}()
+		select {
+		case <-ctx.Done():
+			return
+		case sig := <-signals:
+			if sig != syscall.SIGHUP && !exists(tomb) {
+				cancel(errTerm)
+			}
+		case <-tick.C:
+		}
+	}
 }
 
 // run does the steps of a job. Whatever happens becomes an exit.
@@ -202,29 +220,78 @@ func (s *supervisor) run(ctx context.Context) Exit {
 	if ctx.Err() != nil {
 		return stopped(ctx, "")
 	}
-	slot, err := allot(ctx, s.root, s.given.Place, s.spec, s.waits)
+	// It is prepared while it waits for its slot. What fails in one ends the other.
+	both, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	prepared := make(chan error, 1)
+	go func() {
+		err := s.ready(both)
+		if err != nil {
+			cancel(err)
+		}
+		prepared <- err
+	}()
+	err := s.allot(both)
+	if err != nil {
+		cancel(err)
+	}
+	defer func() {
+		s.env.releaseIfHeld()
+		s.back.close()
+	}()
+	if ready := <-prepared; ready != nil {
+		err = ready
+	}
 	if err != nil {
 		return s.failed(ctx, err)
 	}
-	s.slot = slot
-	if err := s.ready(ctx); err != nil {
-		return s.failed(ctx, err)
-	}
-	defer s.env.releaseIfHeld()
-	defer s.back.close()
 	return s.command(ctx)
+}
+
+// allot waits for the job's slot, unless what started the supervisor has allotted one.
+func (s *supervisor) allot(ctx context.Context) error {
+	if s.spec.Slots == 0 {
+		return nil
+	}
+	turn, err := placeOf(s.root.queue(), s.given.Place, s.turn)
+	if err != nil {
+		return err
+	}
+	s.slot, err = allot(ctx, s.root, turn, s.spec, s.waits)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lacks = nil
+	return err
 }
 
 // waits records why the job waits. It is a hint, so it is not flushed.
 func (s *supervisor) waits(reason *workspace.Problem) {
-	_ = s.write(filePhase, phaseRecord{Format: format, Phase: Waiting, Reason: reason}, false)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lacks = reason; !s.told {
+		s.waiting()
+	}
+}
+
+func (s *supervisor) waiting() {
+	_ = s.write(filePhase, phaseRecord{Format: format, Phase: Waiting, Reason: s.lacks}, false)
 	s.agent.changed()
+}
+
+// placed tells that preparing is over, and leaves it at waiting, if it still does.
+func (s *supervisor) placed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.told && s.lacks != nil {
+		s.waiting()
+	}
+	s.told, s.all = false, true
 }
 
 func (s *supervisor) preparing(env string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.told && env == "" {
+	if s.all || s.told && env == "" {
 		return // more is known already
 	}
 	s.told = true

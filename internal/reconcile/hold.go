@@ -66,7 +66,7 @@ type job struct {
 }
 
 // settle is how long news that is not the end of a job waits for newer news before it is written.
-const settle = 25 * time.Millisecond
+const settle = 100 * time.Millisecond
 
 // releaseBatch bounds how many ended jobs are released in one go.
 const releaseBatch = 200

@@ -33,15 +33,20 @@ func (h *hold) release(ctx context.Context) error {
 		return err
 	}
 	defer done()
+	var released []string
 	var failed error
 	for _, r := range rows {
 		err := h.releaseOne(ctx, target, r)
-		if errors.Is(err, compute.ErrUnreachable) || ctx.Err() != nil {
-			return err
+		switch {
+		case err == nil:
+			released = append(released, r.ID)
+			continue
+		case errors.Is(err, compute.ErrUnreachable) || ctx.Err() != nil:
+			return errors.Join(err, h.released(ctx, released))
 		}
 		failed = errors.Join(failed, err) // one that cannot be released does not hold up the others
 	}
-	return failed
+	return errors.Join(failed, h.released(ctx, released))
 }
 
 func (h *hold) releaseOne(ctx context.Context, target compute.Target, r store.Job) error {
@@ -55,9 +60,21 @@ func (h *hold) releaseOne(ctx context.Context, target compute.Target, r store.Jo
 		return err
 	}
 	h.cfg.Fault.Pass(fault.JobReleased)
-	err := h.cfg.Store.Write(ctx, func(tx *store.Tx) error { return tx.JobReleased(ctx, r.ID) })
-	if errors.Is(err, store.ErrNotFound) {
-		return nil // deleted, or released by another server
+	return nil
+}
+
+// released writes down in one go what was released. What is not written is released again, which does nothing.
+func (h *hold) released(ctx context.Context, jobs []string) error {
+	if len(jobs) == 0 {
+		return nil
 	}
-	return err
+	return h.cfg.Store.Write(ctx, func(tx *store.Tx) error {
+		for _, id := range jobs {
+			err := tx.JobReleased(ctx, id)
+			if err != nil && !errors.Is(err, store.ErrNotFound) { // deleted, or released by another server
+				return err
+			}
+		}
+		return nil
+	})
 }

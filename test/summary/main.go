@@ -1,6 +1,9 @@
 // Command summary reads the output of go test -json and prints what a person wants of it: a line a package, the whole
 // output of what failed, why tests were skipped, the slowest packages, and the counts. It fails if a test did, or if
 // none ran. It is run by make test.
+//
+// Tests wait for real engines on machines that others use too. So the few that failed are run once more, each alone; one
+// that passes then is named as unsteady and does not fail the run.
 package main
 
 import (
@@ -26,13 +29,21 @@ type event struct {
 
 type key struct{ pkg, test string }
 
+func (k key) String() string {
+	if k.test == "" {
+		return short(k.pkg) + " (the package itself)"
+	}
+	return short(k.pkg) + " " + k.test
+}
+
 type summary struct {
-	w       io.Writer
-	output  map[key]*strings.Builder
-	passed  int
-	skipped []string
-	failed  []string
-	times   map[string]float64
+	w        io.Writer
+	output   map[key]*strings.Builder
+	passed   int
+	skipped  []string
+	failed   []key
+	unsteady []string
+	times    map[string]float64
 }
 
 func main() {
@@ -41,6 +52,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "summary:", err)
 		os.Exit(1)
 	}
+	s.again(runAlone)
 	if !s.print() {
 		os.Exit(1)
 	}
@@ -95,7 +107,7 @@ func (s *summary) take(e event) {
 	case "skip":
 		s.skipped = append(s.skipped, short(e.Package)+" "+e.Test+": "+reason(s.text(k)))
 	case "fail":
-		s.failed = append(s.failed, short(e.Package)+" "+e.Test)
+		s.failed = append(s.failed, k)
 		fmt.Fprintf(s.w, "%s", s.text(k))
 	}
 	delete(s.output, k)
@@ -106,8 +118,8 @@ func (s *summary) endPackage(e event) {
 	defer delete(s.output, k)
 	if e.Action == "fail" {
 		fmt.Fprintf(s.w, "%sFAIL\t%s\t%.1fs\n", s.text(k), e.Package, e.Elapsed)
-		if !slices.ContainsFunc(s.failed, func(f string) bool { return strings.HasPrefix(f, short(e.Package)+" ") }) {
-			s.failed = append(s.failed, short(e.Package)+" (the package itself)")
+		if !slices.ContainsFunc(s.failed, func(f key) bool { return f.pkg == e.Package }) {
+			s.failed = append(s.failed, k)
 		}
 		// Tests that were running when it ended have no event of their own.
 		for other, text := range s.output {
@@ -149,10 +161,16 @@ func (s *summary) print() bool {
 	for _, p := range packages[:min(5, len(packages))] {
 		fmt.Fprintf(s.w, "  %6.1fs  %s\n", s.times[p], short(p))
 	}
+	if len(s.unsteady) > 0 {
+		fmt.Fprintln(s.w, "\nUnsteady: failed at first, passed when run again alone:")
+		for _, line := range s.unsteady {
+			fmt.Fprintln(s.w, "  "+line)
+		}
+	}
 	if len(s.failed) > 0 {
 		fmt.Fprintln(s.w, "\nFailed:")
-		for _, line := range s.failed {
-			fmt.Fprintln(s.w, "  "+line)
+		for _, k := range s.failed {
+			fmt.Fprintln(s.w, "  "+k.String())
 		}
 	}
 	fmt.Fprintf(s.w, "\n%d passed, %d failed, %d skipped\n", s.passed, len(s.failed), len(s.skipped))
