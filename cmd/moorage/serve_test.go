@@ -66,3 +66,14 @@ func TestLoggerIsCheckedBeforeTheStart(t *testing.T) {
 		}
 	}
 }
+
+func TestAzureLoginComesFromFlagsAndVariables(t *testing.T) {
+	t.Setenv("MOORAGE_AZURE_TENANT_ID", "tenant")
+	t.Setenv("MOORAGE_AZURE_CLOUD", "government")
+	t.Setenv("AZURE_CLIENT_ID", "of another program")
+	c, err := resolved(t, "--azure-managed-identity", "--azure-cloud", "china")
+	want := server.Azure{TenantID: "tenant", ManagedIdentity: true, Cloud: "china"}
+	if err != nil || c.Azure != want {
+		t.Errorf("%+v, %v", c.Azure, err)
+	}
+}

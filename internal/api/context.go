@@ -14,6 +14,7 @@ type state struct {
 	route     *Route
 	principal workspace.Principal
 	workspace workspace.Workspace
+	blobHost  string // empty: BlobHost
 }
 
 type stateKey struct{}

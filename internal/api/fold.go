@@ -10,12 +10,16 @@ import (
 // regard to case. Names stay as they are. Segments alternate: subscriptions/NAME/resourceGroups/NAME/providers/….
 type folder map[string]string // lower case → as in the table
 
-// fold gives the path (escaped) as the table spells it. Below a prefix such as /history/v1.0 only the workspace's path is ARM's.
+// fold gives the path (escaped) as the table spells it. Below a prefix such as /history/v1.0 only the workspace's path is
+// ARM's; a path without one, such as a blob's, stays as it is.
 func (f folder) fold(path string) string {
 	segments := strings.Split(path, "/")
 	first := 1
 	for first < len(segments) && first < 4 && !strings.EqualFold(segments[first], "subscriptions") {
 		first++
+	}
+	if first == len(segments) || !strings.EqualFold(segments[first], "subscriptions") || strings.HasPrefix(path, blobPrefix) {
+		return path
 	}
 	for i := first; i < len(segments); i++ {
 		n := i - first // 0 subscriptions, 5 the provider, 7 the workspace's name
@@ -42,9 +46,18 @@ func (f folder) learn(pattern string) {
 	}
 }
 
-// tidy gives the request with a folded path, without doubled or trailing slashes (azureml-v1.md §2). A path that climbs
-// ("..") or holds a zero byte is refused: ok is false.
-func (f folder) tidy(r *http.Request) (out *http.Request, ok bool) {
+// request gives the request with a folded path.
+func (f folder) request(r *http.Request) *http.Request {
+	path := r.URL.EscapedPath()
+	if folded := f.fold(path); folded != path {
+		return withPath(r, folded)
+	}
+	return r
+}
+
+// tidy gives the request without doubled or trailing slashes in its path (azureml-v1.md §2). A path that climbs ("..") or
+// holds a zero byte is refused: ok is false.
+func tidy(r *http.Request) (out *http.Request, ok bool) {
 	for segment := range strings.SplitSeq(r.URL.Path, "/") {
 		if segment == ".." || segment == "." || strings.ContainsRune(segment, 0) {
 			return r, false
@@ -57,14 +70,18 @@ func (f folder) tidy(r *http.Request) (out *http.Request, ok bool) {
 	if len(path) > 1 {
 		path = strings.TrimSuffix(path, "/")
 	}
-	path = f.fold(path)
-	plain, err := url.PathUnescape(path)
-	if err != nil || !strings.HasPrefix(path, "/") {
+	if _, err := url.PathUnescape(path); err != nil || !strings.HasPrefix(path, "/") {
 		return r, false
 	}
+	return withPath(r, path), true
+}
+
+// withPath gives the request with another path, which is escaped and well formed.
+func withPath(r *http.Request, path string) *http.Request {
 	u := *r.URL
-	u.Path, u.RawPath = plain, path
-	out = r.WithContext(r.Context())
+	u.RawPath = path
+	u.Path, _ = url.PathUnescape(path) // well formed
+	out := r.WithContext(r.Context())
 	out.URL = &u
-	return out, true
+	return out
 }

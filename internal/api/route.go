@@ -61,6 +61,9 @@ type Grant struct {
 	Container string
 	Blob      string // empty: asks for the container itself
 	Verb      string // one letter of Azure's: r, c, w, d or l
+	// Variable is the path variable that Blob was read from, where a client may have quoted the name once more than the
+	// signed URL did; the handler then finds the plain name there.
+	Variable string
 }
 
 // Dialect is how one family of clients is told about failures.

@@ -40,6 +40,8 @@ type Config struct {
 	Log        *slog.Logger
 	// Metrics takes the router's counters; nil: they are counted for nobody.
 	Metrics prometheus.Registerer
+	// BlobHost is the name of the form X.blob.Y under which clients upload that came by another; empty: the constant BlobHost.
+	BlobHost string
 	// MaxBody is the limit of a request's body in bytes, on routes that do not stream; 0: 64 MiB.
 	MaxBody int64
 	// Audit, if set, is told of every request that came with a right to change or read secrets, after its end.
@@ -96,7 +98,7 @@ func New(cfg Config, table []Route) *Router {
 
 // ServeHTTP gives the request an id, tidies its path, and survives whatever happens below.
 func (rt *Router) ServeHTTP(plain http.ResponseWriter, r *http.Request) {
-	s := &state{id: rt.newID(r)}
+	s := &state{id: rt.newID(r), blobHost: rt.cfg.BlobHost}
 	began := rt.cfg.Clock.Now()
 	r = r.WithContext(context.WithValue(r.Context(), stateKey{}, s))
 	w := newWriter(plain)
@@ -109,14 +111,14 @@ func (rt *Router) ServeHTTP(plain http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	defer rt.finish(w, r, s, began)
-	tidy, ok := rt.folder.tidy(r)
+	clean, ok := tidy(r)
 	if !ok {
 		rt.fail(w, r, &workspace.Problem{
 			Class: workspace.Invalid, Code: "InvalidUri", Message: "the path of the request is not clean", Mend: "leave out '.' and '..'",
 		})
 		return
 	}
-	rt.mux.ServeHTTP(w, tidy)
+	rt.mux.ServeHTTP(w, rt.locate(clean))
 }
 
 // finish counts and logs, and turns a panic into a 500 when there is still an answer to give.
@@ -133,6 +135,7 @@ func (rt *Router) finish(w *writer, r *http.Request, s *state, began time.Time) 
 			defer panic(http.ErrAbortHandler)
 		}
 	}
+	w.expectTaken() // the end of the answer
 	took := rt.cfg.Clock.Now().Sub(began)
 	rt.observe.request(s.route, w.status, took)
 	level := slog.LevelDebug
@@ -183,7 +186,9 @@ func (rt *Router) serve(route *Route) http.Handler {
 		}
 		if w.started {
 			// The answer is half written: only a broken connection tells the client that it is not whole.
-			rt.cfg.Log.Warn("an answer broke off", "request", s.id, "path", r.URL.Path, "error", err)
+			if r.Context().Err() == nil { // else the client has gone, as is its right
+				rt.cfg.Log.Warn("an answer broke off", "request", s.id, "path", r.URL.Path, "error", err)
+			}
 			panic(http.ErrAbortHandler)
 		}
 		rt.fail(w, r, err)
@@ -233,12 +238,26 @@ func (rt *Router) admit(r *http.Request, s *state) error {
 
 func (rt *Router) authenticate(r *http.Request, s *state) (err error) {
 	if q := r.URL.Query(); s.route.Signed != nil && q.Has("sig") {
-		g := s.route.Signed(r)
 		s.principal = authn.Signed()
-		return rt.cfg.Auth.CheckSignature(q, g.Container, g.Blob, g.Verb)
+		return rt.checkSignature(r, q, s.route.Signed(r))
 	}
 	s.principal, err = rt.cfg.Auth.Authenticate(r)
 	return err
+}
+
+// checkSignature holds a signed URL against what it is used for. azureml-core quotes the path of an upload's URL a second
+// time, and does not for a download (azureml-v1.md §20): which it was, the signature tells, for it is good for one name.
+func (rt *Router) checkSignature(r *http.Request, q url.Values, g Grant) error {
+	err := rt.cfg.Auth.CheckSignature(q, g.Container, g.Blob, g.Verb)
+	if err == nil || g.Variable == "" {
+		return err
+	}
+	name, malformed := url.PathUnescape(g.Blob)
+	if malformed != nil || name == g.Blob || rt.cfg.Auth.CheckSignature(q, g.Container, name, g.Verb) != nil {
+		return err
+	}
+	r.SetPathValue(g.Variable, name)
+	return nil
 }
 
 // jobMay keeps a job's own credential within its job.
@@ -293,7 +312,7 @@ func (rt *Router) unknown(plain http.ResponseWriter, r *http.Request) {
 	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodPost, http.MethodPatch, http.MethodDelete} {
 		other := r.Clone(r.Context())
 		other.Method = method
-		if _, pattern := rt.mux.Handler(other); pattern != "/" && pattern != "" {
+		if rt.known(other) {
 			allowed = append(allowed, method)
 		}
 	}

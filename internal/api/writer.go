@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// The limits of time, by the machine's clock, which is the sockets'. A client that neither takes nor sends a byte for so long is cut off, on streams too.
+// The limits of time, by the machine's clock, which is the sockets'. A client that does not take what is sent, or does not
+// send what is expected, for so long is cut off, on streams too. A stream on which there is nothing to send may be quiet.
 const (
 	patience = time.Minute
 	bodyTime = 5 * time.Minute // for a whole body, on routes that do not stream
@@ -24,7 +25,7 @@ type writer struct {
 
 func newWriter(w http.ResponseWriter) *writer {
 	out := &writer{ResponseWriter: w, control: http.NewResponseController(w), status: http.StatusOK}
-	_ = out.control.SetWriteDeadline(time.Now().Add(patience)) // what cannot have deadlines has none
+	out.expectTaken()
 	return out
 }
 
@@ -52,7 +53,7 @@ func (w *writer) WriteHeader(status int) {
 	}
 	if status >= 200 && !w.started {
 		w.started, w.status = true, status
-		_ = w.control.SetWriteDeadline(time.Now().Add(patience))
+		w.expectTaken()
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -63,10 +64,27 @@ func (w *writer) Write(b []byte) (int, error) {
 		w.WriteHeader(http.StatusOK)
 	}
 	if w.stream {
-		_ = w.control.SetWriteDeadline(time.Now().Add(patience))
+		w.expectTaken()
 	}
 	return w.ResponseWriter.Write(b)
 }
+
+// FlushError sends what was written, with a deadline as Write's. On a stream there is none after it, since nothing is
+// left to be sent: HTTP/2 would cut a stream off that is only quiet.
+func (w *writer) FlushError() error {
+	if !w.started {
+		w.WriteHeader(http.StatusOK)
+	}
+	w.expectTaken()
+	err := w.control.Flush()
+	if w.stream {
+		_ = w.control.SetWriteDeadline(time.Time{})
+	}
+	return err
+}
+
+// expectTaken bounds the wait for the client to take what is sent. What cannot have deadlines has none.
+func (w *writer) expectTaken() { _ = w.control.SetWriteDeadline(time.Now().Add(patience)) }
 
 // Unwrap is for http.ResponseController.
 func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -27,6 +27,8 @@ type Config struct {
 	Clock clock.Source
 	// Jobs tells how a job is; its credential ends with it. ErrNotFound of any kind means that there is none.
 	Jobs func(ctx context.Context, jobID string) (Job, error)
+	// Runs tells whether a run without a job is over, for RunToken. nil: there are none.
+	Runs func(ctx context.Context, workspaceID, run string) (over bool, err error)
 }
 
 // Job is what a job's credential depends on.
@@ -44,6 +46,7 @@ type Authenticator struct {
 	noone  bool              // there is no administrator's secret
 	clock  clock.Source
 	jobs   func(ctx context.Context, jobID string) (Job, error)
+	runs   func(ctx context.Context, workspaceID, run string) (bool, error)
 
 	tokens, credentials, signatures []byte // one key a purpose
 }
@@ -51,7 +54,7 @@ type Authenticator struct {
 // New makes an Authenticator. It does no I/O.
 func New(cfg Config) (*Authenticator, error) {
 	a := &Authenticator{
-		server: cfg.Server, clock: cfg.Clock, jobs: cfg.Jobs,
+		server: cfg.Server, clock: cfg.Clock, jobs: cfg.Jobs, runs: cfg.Runs,
 		admin: sha256.Sum256([]byte(cfg.Admin.Reveal())), noone: cfg.Admin.Empty(),
 	}
 	for purpose, key := range map[string]*[]byte{"tokens": &a.tokens, "job credentials": &a.credentials, "signed URLs": &a.signatures} {
@@ -104,8 +107,11 @@ func (a *Authenticator) Principal(ctx context.Context, text string) (workspace.P
 	if err != nil {
 		return workspace.Principal{}, err
 	}
-	if c.JobID != "" {
+	switch {
+	case c.JobID != "":
 		return a.job(ctx, c.JobID, c.Attempt)
+	case c.RunID != "":
+		return a.run(ctx, c.WorkspaceID, c.RunID)
 	}
 	return a.Administrator(), nil
 }

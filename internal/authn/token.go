@@ -3,6 +3,7 @@ package authn
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +30,9 @@ type claims struct {
 	Ours    bool   `json:"moorage"`
 	JobID   string `json:"moorage_job,omitempty"`
 	Attempt int    `json:"moorage_attempt,omitempty"`
+	// RunID and WorkspaceID name the run of a run's token; see RunToken.
+	RunID       string `json:"moorage_run,omitempty"`
+	WorkspaceID string `json:"moorage_workspace,omitempty"`
 }
 
 // Audiences are the names by which Azure's clients ask for a token for this server, whatever its address is.
@@ -64,27 +68,35 @@ func (a *Authenticator) Exchange(ctx context.Context, secret, audience, base str
 }
 
 func (a *Authenticator) issue(p workspace.Principal, audience, base string, attempt int) (token string, expires time.Time, err error) {
-	now := a.clock.Now()
-	expires = now.Add(TokenLife)
-	c := claims{
-		Claims: jwt.Claims{
-			Issuer: "https://moorage/" + a.server, Subject: p.ID, ID: a.clock.NewID(),
-			IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now.Add(-leeway)), Expiry: jwt.NewNumericDate(expires),
-		},
-		Aud: audience, Tenant: a.Tenant(), Object: p.ID, App: UUID(a.server, "app"), Name: p.Name, UPN: p.Name, Version: "1.0",
-		Ours: a.ours(audience, base),
-	}
+	c := a.claims(p, audience, TokenLife)
+	c.Ours = a.ours(audience, base)
 	if p.Job != "" {
 		c.JobID, c.Attempt = p.Job, attempt
 		c.Object = UUID(a.server, "job", p.Job)
 		c.Subject = c.Object
 	}
+	token, err = a.seal(c)
+	return token, c.Expiry.Time(), err
+}
+
+// claims are those that every token has.
+func (a *Authenticator) claims(p workspace.Principal, audience string, life time.Duration) claims {
+	now := a.clock.Now()
+	return claims{
+		Claims: jwt.Claims{
+			Issuer: "https://moorage/" + a.server, Subject: p.ID, ID: a.clock.NewID(),
+			IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now.Add(-leeway)), Expiry: jwt.NewNumericDate(now.Add(life)),
+		},
+		Aud: audience, Tenant: a.Tenant(), Object: p.ID, App: UUID(a.server, "app"), Name: p.Name, UPN: p.Name, Version: "1.0",
+	}
+}
+
+func (a *Authenticator) seal(c claims) (token string, err error) {
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: a.tokens}, (&jose.SignerOptions{}).WithType("JWT"))
 	if err != nil {
-		return "", time.Time{}, err
+		return "", fmt.Errorf("authn: sign: %w", err)
 	}
-	token, err = jwt.Signed(signer).Claims(c).Serialize()
-	return token, expires, err
+	return jwt.Signed(signer).Claims(c).Serialize()
 }
 
 // leeway forgives the difference between two servers' clocks.

@@ -46,10 +46,19 @@ var (
 		"Microsoft.MachineLearningServices/workspaces/metrics/*",
 		"Microsoft.MachineLearningServices/workspaces/artifacts/*",
 		"Microsoft.MachineLearningServices/workspaces/models/*",
+		"Microsoft.MachineLearningServices/workspaces/assets/*",
+		"Microsoft.MachineLearningServices/workspaces/data/read",
+		"Microsoft.MachineLearningServices/workspaces/datasets/*",
+		"Microsoft.MachineLearningServices/workspaces/datastores/read",
+		"Microsoft.MachineLearningServices/workspaces/datastores/listsecrets/action",
+		"Microsoft.MachineLearningServices/workspaces/environments/read",
+		"Microsoft.MachineLearningServices/workspaces/snapshots/*",
 	}}
 	signed = Role{Name: "signed URL", Actions: []string{
 		"Microsoft.Storage/storageAccounts/blobServices/containers/*",
+		"Microsoft.MachineLearningServices/workspaces/experiments/runs/read",
 		"Microsoft.MachineLearningServices/workspaces/jobs/read",
+		"Microsoft.MachineLearningServices/workspaces/snapshots/read",
 	}}
 )
 
@@ -57,7 +66,7 @@ func roleOf(p workspace.Principal) Role {
 	switch {
 	case p.Administrator():
 		return administrator
-	case p.Kind == "job" && p.Job != "":
+	case (p.Kind == "job" || p.Kind == "run") && p.Job != "":
 		return job
 	case p.Kind == "signed":
 		return signed

@@ -31,9 +31,22 @@ type Store interface {
 type Meta struct {
 	ContentType string            `json:"type,omitempty"`
 	User        map[string]string `json:"user,omitempty"` // the client's own, names in lower case
+	// Blocks are the parts of which a client of Azure's protocol put the blob together, which it may name again.
+	Blocks []Block `json:"blocks,omitempty"`
+	// Append says that it is an append blob of that protocol, and Appended how many blocks it got.
+	Append   bool `json:"append,omitempty"`
+	Appended int  `json:"appended,omitempty"`
 }
 
-func (m Meta) empty() bool { return m.ContentType == "" && len(m.User) == 0 }
+// Block is a part of a blob; they lie one after the other.
+type Block struct {
+	ID   string `json:"id"`
+	Size int64  `json:"size"`
+}
+
+func (m Meta) empty() bool {
+	return m.ContentType == "" && len(m.User) == 0 && len(m.Blocks) == 0 && !m.Append
+}
 
 // Info tells about a blob.
 type Info struct {

@@ -40,3 +40,12 @@ func CheckName(name string) error {
 	}
 	return nil
 }
+
+// IsContainerName tells whether a container may have a name, by Azure's rule: 3 to 63 small letters, digits and single
+// dashes between them.
+func IsContainerName(name string) bool {
+	if len(name) < 3 || len(name) > 63 || strings.Contains(name, "--") || name[0] == '-' || name[len(name)-1] == '-' {
+		return false
+	}
+	return !strings.ContainsFunc(name, func(r rune) bool { return r != '-' && (r < 'a' || r > 'z') && (r < '0' || r > '9') })
+}

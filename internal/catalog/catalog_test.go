@@ -32,6 +32,7 @@ func TestResourceIDsBecomeAddresses(t *testing.T) {
 	for id, example := range map[string]string{
 		"/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/other":            "ssh://HOST:22",
 		"/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerService/managedClusters/cluster": "kubeconfig://CONTEXT",
+		"/subscriptions/s/resourceGroups/it's <mine>/providers/Microsoft.Databricks/workspaces/w":        `add '/subscriptions/s/resourceGroups/it'\''s <mine>/providers/Microsoft.Databricks/workspaces/w' --address https://HOST`,
 		"": "ssh://HOST:22",
 	} {
 		_, err := c.Resolve(t.Context(), id)

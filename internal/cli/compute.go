@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -62,7 +63,7 @@ func newComputeList(n *connection) *cobra.Command {
 func newComputeShow(n *connection) *cobra.Command {
 	var f format
 	cmd := &cobra.Command{
-		Use: "show NAME", Short: "Show one compute",
+		Use: "show NAME", Short: "Show one compute, and the environments made there",
 		Example: `  moorage compute show gpu
   moorage compute show -n gpu -o yaml`,
 		ValidArgsFunction: n.completeComputes,
@@ -77,10 +78,50 @@ func newComputeShow(n *connection) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return f.print(cmd, item.Raw, func() error { return printCompute(cmd, item) })
+		environments, err := c.Environments(cmd.Context(), *name)
+		if err != nil {
+			return err
+		}
+		return f.print(cmd, withEnvironments(item, environments), func() error {
+			if err := printCompute(cmd, item); err != nil || len(environments) == 0 {
+				return err
+			}
+			return printEnvironments(cmd, environments)
+		})
 	}
 	f.register(cmd.Flags())
 	return cmd
+}
+
+// withEnvironments is a compute's document with the environments as one more field, the last.
+func withEnvironments(item *client.Compute, list []*client.Environment) json.RawMessage {
+	doc := bytes.TrimSuffix(bytes.TrimSpace(item.Raw), []byte("}"))
+	doc = append(doc[:len(doc):len(doc)], `,"environments":[`...)
+	for i, e := range list {
+		if i > 0 {
+			doc = append(doc, ',')
+		}
+		doc = append(doc, e.Raw...)
+	}
+	return append(doc, "]}"...)
+}
+
+func printEnvironments(cmd *cobra.Command, list []*client.Environment) error {
+	fmt.Fprintln(cmd.OutOrStdout())
+	rows := make([][]string, len(list))
+	for i, e := range list {
+		rows[i] = []string{show.Clip(e.Hash, 13), e.Phase, show.When(e.LastUsed), madeOf(e)}
+	}
+	return show.FittedTable(cmd.OutOrStdout(), []string{"ENVIRONMENT", "PHASE", "LAST USED", "WHAT"}, rows)
+}
+
+// madeOf is one line on what is in an environment, or on why it could not be made.
+func madeOf(e *client.Environment) string {
+	parts := append([]string{e.Spec.Curated, e.Spec.Image, e.Spec.Python, e.Spec.CondaFile}, e.Spec.Pip...)
+	if e.Problem != nil && e.Problem.Message != "" {
+		parts = []string{e.Problem.Message + ":", e.Problem.Cause}
+	}
+	return show.Clip(strings.TrimSuffix(strings.Join(strings.Fields(strings.Join(parts, " ")), " "), ":"), 100)
 }
 
 func newComputeCheck(n *connection) *cobra.Command {

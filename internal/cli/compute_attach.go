@@ -188,14 +188,14 @@ func (a *attachFlags) settings(cmd *cobra.Command) (map[string]any, error) {
 			s[key] = n
 		}
 	}
+	set := &yaml.Document{Root: &yaml.Node{Kind: yaml.Map}}
 	for _, assignment := range a.set {
-		doc := &yaml.Document{Root: &yaml.Node{Kind: yaml.Map}}
-		if err := doc.Set(assignment); err != nil {
+		if err := set.Set(assignment); err != nil {
 			return nil, err
 		}
-		values, _ := doc.Root.Any().(map[string]any)
-		maps.Copy(s, values)
 	}
+	values, _ := set.Root.Any().(map[string]any)
+	maps.Copy(s, values)
 	return s, nil
 }
 

@@ -44,6 +44,7 @@ type server struct {
 	Subscription  string `json:"subscription"`
 	ResourceGroup string `json:"resource_group"`
 	Workspace     string `json:"workspace"`
+	BlobHost      string `json:"blob_host"`
 }
 
 // Files of a data folder that the command line reads.

@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,13 +37,19 @@ secret: do not log it.`,
 			if !ok {
 				return usage("--shell %q is not known: use sh, fish or powershell", shell)
 			}
-			vars, err := environment(data, url)
+			vars, blobHost, err := environment(data, url)
 			if err != nil {
 				return err
 			}
 			for _, v := range vars {
 				if _, err := io.WriteString(cmd.OutOrStdout(), quote(v[0], v[1])+"\n"); err != nil {
 					return err
+				}
+			}
+			server := urlOf(vars)
+			for _, hint := range []string{blobHostHint(cmd.Context(), server, blobHost, net.DefaultResolver.LookupHost), cloudCacheHint(server)} {
+				if hint != "" {
+					cmd.PrintErrln(hint)
 				}
 			}
 			return nil
@@ -68,20 +75,28 @@ var shells = map[string]func(name, value string) string{
 	},
 }
 
-// environment is the variables in their order (azureml-v2.md §1.1).
-func environment(data, url string) ([][2]string, error) {
+// cloud is what the server calls itself in its description of the cloud. azureml-core and azure-ai-ml both look for the
+// cloud of AZUREML_CURRENT_CLOUD there; of one called AzureCloud the latter has its own idea.
+const cloud = "MoorageCloud"
+
+// anybody is the id of a service principal, of which the server looks at the password alone.
+const anybody = "00000000-0000-0000-0000-000000000000"
+
+// environment is the variables in their order (azureml-v2.md §1.1, azureml-v1.md §1.1), and the name under which
+// azureml-core uploads.
+func environment(data, url string) (vars [][2]string, blobHost string, err error) {
 	data, s, err := dataFolder(data)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	url = strings.TrimRight(cmp.Or(url, s.URL), "/")
 	secret, err := readSecret(secretFile(data))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	bundle, err := writeBundle(data)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	return [][2]string{
 		{"ARM_CLOUD_METADATA_URL", url + "/metadata/endpoints?api-version=2019-05-01"},
@@ -89,6 +104,10 @@ func environment(data, url string) ([][2]string, error) {
 		{"SSL_CERT_FILE", bundle},
 		{"IDENTITY_ENDPOINT", url + "/msi/token"},
 		{"IDENTITY_HEADER", secret.Reveal()},
+		{"AZUREML_CURRENT_CLOUD", cloud},
+		{"AZUREML_SERVICE_PRINCIPAL_TENANT_ID", "adfs"}, // the one tenant of which MSAL asks nobody at Microsoft
+		{"AZUREML_SERVICE_PRINCIPAL_ID", anybody},
+		{"AZUREML_SERVICE_PRINCIPAL_PASSWORD", secret.Reveal()},
 		{"MLFLOW_TRACKING_URI", url + "/mlflow"},
 		{"MLFLOW_TRACKING_TOKEN", secret.Reveal()},
 		{"MLFLOW_TRACKING_SERVER_CERT_PATH", bundle},
@@ -98,7 +117,7 @@ func environment(data, url string) ([][2]string, error) {
 		{"MOORAGE_SUBSCRIPTION", s.Subscription},
 		{"MOORAGE_RESOURCE_GROUP", s.ResourceGroup},
 		{"MOORAGE_WORKSPACE", s.Workspace},
-	}, nil
+	}, s.BlobHost, nil
 }
 
 // dataFolder is the folder that --data or MOORAGE_DATA names, absolute, and what it says of its server.

@@ -79,7 +79,7 @@ func newJobList(n *connection) *cobra.Command {
 				rows[i] = []string{j.Name, string(j.State), j.Compute, j.Experiment, show.When(j.Created), duration(j), why(j)}
 			}
 			return f.print(cmd, raw, func() error {
-				return show.Table(cmd.OutOrStdout(), []string{"NAME", "STATE", "COMPUTE", "EXPERIMENT", "CREATED", "TOOK", "WHY"}, rows)
+				return show.FittedTable(cmd.OutOrStdout(), []string{"NAME", "STATE", "COMPUTE", "EXPERIMENT", "CREATED", "TOOK", "WHY"}, rows, "EXPERIMENT", "CREATED")
 			})
 		},
 	}
@@ -129,31 +129,38 @@ func duration(j *client.Job) string {
 	return d.Round(time.Second).String()
 }
 
-// why is one line on why a job waits or failed.
+// why is one line on why a job waits or failed, what matters most first: tables may cut it.
 func why(j *client.Job) string {
 	switch {
 	case j.Error != nil && j.Error.Message != "":
 		return j.Error.Message
 	case j.State == workspace.Failed && j.ExitCode != nil:
 		return "exit code " + strconv.Itoa(*j.ExitCode)
+	case inLine(j) && j.Reason != nil:
+		return before(j.Position) + ": " + reason(j)
 	}
 	return waiting(j)
 }
 
 // waiting says why a job waits, and how many are before it.
 func waiting(j *client.Job) string {
-	text := ""
-	if j.Reason != nil {
-		text = j.Reason.Message
-		if j.Reason.Cause != "" {
-			text += ": " + j.Reason.Cause
-		}
+	if inLine(j) {
+		return strings.TrimSpace(reason(j) + " (" + before(j.Position) + ")")
 	}
-	if j.Position > 0 && !j.State.Terminal() {
-		text = strings.TrimSpace(text + " (" + before(j.Position) + ")")
-	}
-	return text
+	return reason(j)
 }
+
+func reason(j *client.Job) string {
+	if j.Reason == nil {
+		return ""
+	}
+	if j.Reason.Cause != "" {
+		return j.Reason.Message + ": " + j.Reason.Cause
+	}
+	return j.Reason.Message
+}
+
+func inLine(j *client.Job) bool { return j.Position > 0 && !j.State.Terminal() }
 
 // before counts the jobs ahead of one in the queue; the first in it has position 1.
 func before(position int) string {

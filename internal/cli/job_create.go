@@ -313,7 +313,7 @@ const largeSnapshot = 300 << 20
 
 // pack hashes a folder or file, and says when it is large and why.
 func (s *submission) pack(ctx context.Context, what, path string) (*snapshot.Local, error) {
-	l, err := walk(ctx, s.n.clock, path)
+	l, err := walk(ctx, s.n.clock, path, s.cmd.ErrOrStderr())
 	if err != nil {
 		return nil, err
 	}

@@ -143,12 +143,16 @@ func (w *watch) seen() *client.Job {
 	return w.last
 }
 
+// quietly is how long a connection has to last for its end to be no trouble: what lies between cuts quiet ones off.
+const quietly = 10 * time.Second
+
 // log copies the log until the job is over, over as many connections as it takes.
 func (w *watch) log(ctx context.Context, from int64, over <-chan struct{}) error {
 	for try := 0; ; {
+		began := w.clock.Now()
 		next, err := w.c.Log(ctx, w.name, "", from, true, w.out)
 		more := next > from
-		if from = next; more {
+		if from = next; more || w.clock.Now().Sub(began) > quietly {
 			try = 0
 		}
 		if err == nil {
@@ -166,11 +170,13 @@ func (w *watch) log(ctx context.Context, from int64, over <-chan struct{}) error
 			return context.Cause(ctx)
 		}
 		if err != nil {
+			w.known = w.known || client.Broken(err)
 			if !w.known || !transient(err) {
 				return err
 			}
-			if try == 0 {
-				fmt.Fprintf(w.err, "connection lost at byte %d of the log; the job goes on; trying again\n", from)
+			if more || try == 1 { // a quiet one may go unsaid, unless the next does not come either
+				fmt.Fprintf(w.err, "%s; the job goes on; trying again\n", trouble(err, fmt.Sprintf("connection lost at byte %d of the log", from)))
+				try = 1
 			}
 			try++
 		}
@@ -192,6 +198,14 @@ func backoff(try int) time.Duration {
 func transient(err error) bool {
 	p, ok := errors.AsType[*workspace.Problem](err)
 	return client.Lost(err) || ok && (p.Class == workspace.Unavailable || p.Class == workspace.Throttled)
+}
+
+// trouble is a transient error in a few words: the server's own where it answered, else lost.
+func trouble(err error, lost string) string {
+	if p, ok := errors.AsType[*workspace.Problem](err); ok && !client.Lost(err) {
+		return show.Plain(p.Message)
+	}
+	return lost
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -323,7 +337,7 @@ func waitFor(ctx context.Context, clk clock.Source, c *client.Client, name strin
 			return nil, err
 		}
 		if lost == 0 {
-			fmt.Fprintln(w.say, "connection lost; the job goes on; trying again")
+			fmt.Fprintln(w.say, trouble(err, "connection lost")+"; the job goes on; trying again")
 		}
 		lost++
 		if err := pause(ctx, backoff(lost)); err != nil {

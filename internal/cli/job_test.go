@@ -2,8 +2,13 @@ package cli
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"regexp"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/moorage-ml/moorage/internal/cli/client"
 	"github.com/moorage-ml/moorage/internal/clock"
@@ -47,6 +52,57 @@ func TestWaitingJobsSayWhyAndWhere(t *testing.T) {
 	} {
 		if got := stateLine(&tc.job); got != tc.want {
 			t.Errorf("%q, not %q", got, tc.want)
+		}
+	}
+}
+
+// A list may be cut at the end of its lines, so the place in the queue comes first.
+func TestListsSayWhereAJobWaitsBeforeTheySayWhy(t *testing.T) {
+	slot, exit := &workspace.Problem{Message: "waits for a slot on gpu"}, 3
+	for _, tc := range []struct {
+		job  client.Job
+		want string
+	}{
+		{client.Job{State: workspace.Queued, Reason: slot, Position: 3}, "2 before it: waits for a slot on gpu"},
+		{client.Job{State: workspace.Queued, Reason: slot}, "waits for a slot on gpu"},
+		{client.Job{State: workspace.Queued, Position: 1}, "(next in line)"},
+		{client.Job{State: workspace.Failed, Reason: slot, Position: 1, ExitCode: &exit}, "exit code 3"},
+		{client.Job{State: workspace.Failed, Error: &workspace.Problem{Message: "no such package"}, ExitCode: &exit}, "no such package"},
+		{client.Job{State: workspace.Running}, ""},
+	} {
+		if got := why(&tc.job); got != tc.want {
+			t.Errorf("%q, not %q", got, tc.want)
+		}
+	}
+}
+
+func TestHashingThatTakesLongIsTold(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	for _, name := range []string{"a", "b"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("content"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		step time.Duration // from each look at the clock to the next
+		want string
+	}{
+		{time.Millisecond, ""},
+		{time.Minute, "hashing 2 files: 7 B of 14 B\n"},
+	} {
+		var mu sync.Mutex
+		now := time.Unix(0, 0) // the files are younger, so that they are not remembered
+		clk := clock.System()
+		clk.Now = func() time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			now = now.Add(tc.step)
+			return now
+		}
+		var said bytes.Buffer
+		if _, err := walk(t.Context(), clk, dir, &said); err != nil || !strings.HasPrefix(said.String(), tc.want) || tc.want == "" && said.Len() > 0 {
+			t.Errorf("a step of %s: %q, %v", tc.step, said.String(), err)
 		}
 	}
 }

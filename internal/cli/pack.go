@@ -4,21 +4,42 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/moorage-ml/moorage/internal/cli/client"
+	"github.com/moorage-ml/moorage/internal/cli/show"
 	"github.com/moorage-ml/moorage/internal/clock"
 	"github.com/moorage-ml/moorage/internal/snapshot"
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
-// walk hashes a folder or file, with the hashes that earlier walks of it left in the user's cache folder.
-func walk(ctx context.Context, clk clock.Source, path string) (*snapshot.Local, error) {
-	now := clk.Now()
-	local, err := snapshot.Walk(ctx, path, hashCache(path, now), now)
+// hashPatience is how long hashing may take before it is told how far it is.
+const hashPatience = 2 * time.Second
+
+// walk hashes a folder or file, with the hashes that earlier walks of it left in the user's cache folder. How far it is
+// goes to say.
+func walk(ctx context.Context, clk clock.Source, path string, say io.Writer) (*snapshot.Local, error) {
+	now, patience := clk.Now(), hashPatience
+	if show.Terminal(say) {
+		patience /= 4 // a bar goes away
+	}
+	var bar *show.Progress
+	local, err := snapshot.Walk(ctx, path, hashCache(path, now), now, func(files int, bytes int64) func(int64) {
+		label := fmt.Sprintf("hashing %d files:", files)
+		if files == 1 {
+			label = "hashing 1 file:"
+		}
+		bar = show.NewProgress(say, label, 0, clk.Now).After(patience)
+		bar.Total(bytes)
+		return bar.Add
+	})
+	if bar != nil {
+		bar.End()
+	}
 	if we, ok := errors.AsType[*snapshot.WalkError](err); ok {
 		return nil, &workspace.Problem{Class: workspace.Invalid, Code: "CannotSnapshot", Target: we.Path, Message: we.Path + " cannot be sent", Cause: we.Why, Mend: we.Mend}
 	}

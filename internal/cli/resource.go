@@ -20,11 +20,19 @@ v2 client does, then reach the machine behind it.`)
 }
 
 func newResourceAdd(n *connection) *cobra.Command {
-	var address string
+	var flags attachFlags
 	cmd := &cobra.Command{
 		Use: "add ID --address ADDRESS", Short: "Add a resource to the catalogue, or change its address", Args: cobra.ExactArgs(1),
-		Example: `  moorage resource add /subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/vm1 --address ssh://10.0.0.5:22`,
+		Long: `Add a resource to the catalogue, or change its address.
+
+Azure's clients attach a Batch or Data Lake Analytics account by its id and give nothing else. What the target needs
+besides, a login, a folder, is kept in the catalogue: secrets sealed, and never shown. Computes whose attachment by the
+id failed are then tried again.`,
+		Example: `  moorage resource add /subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/vm1 --address ssh://10.0.0.5:22
+  moorage resource add /subscriptions/s/resourceGroups/g/providers/Microsoft.Batch/batchAccounts/b --address slurm+ssh://bob@login:22 \
+      --private-key-file ~/.ssh/id_ed25519 --set folder=/shared/bob/moorage`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			address := flags.address
 			if address == "" {
 				return usage("--address is missing: say where the resource is, for example ssh://10.0.0.5:22")
 			}
@@ -32,14 +40,26 @@ func newResourceAdd(n *connection) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := c.PutResource(cmd.Context(), client.Resource{ID: args[0], Address: address}); err != nil {
+			settings, err := flags.settings(cmd)
+			if err != nil {
+				return err
+			}
+			delete(settings, "address")
+			if err := c.PutResource(cmd.Context(), client.Resource{ID: args[0], Address: address, Settings: settings}); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s is at %s\n", args[0], address)
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&address, "address", "", "where it is, for example ssh://10.0.0.5:22")
+	f := cmd.Flags()
+	f.StringVar(&flags.address, "address", "", "where it is, for example ssh://10.0.0.5:22")
+	f.StringVar(&flags.keyFile, "private-key-file", "", "file with the private key to log in with")
+	f.StringVar(&flags.passphrase, "passphrase-file", "", "file with the private key's passphrase")
+	f.StringVar(&flags.passwordFile, "password-file", "", "file with the password")
+	f.BoolVar(&flags.useAgent, "use-agent", false, "take keys from the ssh-agent of the server")
+	f.StringSliceVar(&flags.jump, "jump", nil, "host to go through, ssh://user@host:22; may be repeated")
+	f.StringArrayVar(&flags.set, "set", nil, "another setting of the kind, key=value; may be repeated")
 	return cmd
 }
 

@@ -76,6 +76,18 @@ func (s *simulator) computeRoutes(mux *http.ServeMux) {
 		}
 		answerJSON(w, 200, facts)
 	})
+	mux.HandleFunc("GET "+s.base+"/computes/{n}/environments", func(w http.ResponseWriter, r *http.Request) {
+		list := []any{}
+		if r.PathValue("n") == "gpu" {
+			list = []any{
+				map[string]any{"hash": strings.Repeat("ab", 32), "phase": "failed", "last_used": "2026-11-24T09:00:00Z", "problem": map[string]any{"code": "EnvironmentFailed", "message": "it cannot be made", "cause": "no\nsuch package"}},
+				map[string]any{"hash": strings.Repeat("cd", 32), "phase": "ready", "last_used": "2026-11-24T08:00:00Z", "problem": nil, "spec": map[string]any{
+					"conda_file": "dependencies:\n  - python=3.12\n", "pip": []string{"numpy"}, "newer": "kept",
+				}},
+			}
+		}
+		answerJSON(w, 200, map[string]any{"environments": list})
+	})
 	mux.HandleFunc("GET /native/v1/kinds", func(w http.ResponseWriter, _ *http.Request) {
 		answerJSON(w, 200, []any{
 			map[string]any{"kind": "local", "schema": map[string]any{"properties": map[string]any{"slots": map[string]any{}}}, "limits": map[string]any{"Experimental": false}},
@@ -88,9 +100,13 @@ func (s *simulator) computeRoutes(mux *http.ServeMux) {
 		id := r.URL.Query().Get("id")
 		switch r.Method {
 		case http.MethodPut:
-			var body struct{ ID, Address string }
+			var body map[string]any
 			_ = json.NewDecoder(r.Body).Decode(&body)
-			s.catalog[id] = body.Address
+			if settings, _ := body["settings"].(map[string]any); settings["password"] != nil {
+				delete(settings, "password")
+				body["secret"] = true
+			}
+			s.catalog[id] = body
 			answerJSON(w, 200, body)
 		case http.MethodDelete:
 			delete(s.catalog, id)
@@ -98,7 +114,7 @@ func (s *simulator) computeRoutes(mux *http.ServeMux) {
 		default:
 			list := []any{}
 			for _, id := range sorted(s.catalog) {
-				list = append(list, map[string]any{"id": id, "address": s.catalog[id]})
+				list = append(list, s.catalog[id])
 			}
 			answerJSON(w, 200, map[string]any{"resources": list})
 		}

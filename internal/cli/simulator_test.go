@@ -26,6 +26,7 @@ import (
 //
 //	print TEXT          a line of log
 //	queue N             Queued with N before it, then Running
+//	unreachable         Queued on a compute that does not answer
 //	prepare TEXT        Preparing with a line in its log
 //	drop                the connection of the log breaks here, once
 //	hold                runs until it is canceled
@@ -41,7 +42,7 @@ type simulator struct {
 	jobs     map[string]*simJob
 	computes map[string]map[string]any
 	assets   map[string]json.RawMessage
-	catalog  map[string]string
+	catalog  map[string]map[string]any
 	broken   map[string]bool // files whose first transfer was cut
 }
 
@@ -68,7 +69,7 @@ const simSecret, simWorkspace = "secret-of-the-simulator", "/subscriptions/sub/r
 func newSimulator(dir string) (*simulator, error) {
 	s := &simulator{
 		base: "/native/v1" + simWorkspace, objects: map[snapshot.Hash]bool{}, jobs: map[string]*simJob{}, computes: map[string]map[string]any{},
-		assets: map[string]json.RawMessage{}, catalog: map[string]string{}, broken: map[string]bool{},
+		assets: map[string]json.RawMessage{}, catalog: map[string]map[string]any{}, broken: map[string]bool{},
 	}
 	mux := http.NewServeMux()
 	s.routes(mux)
@@ -256,6 +257,10 @@ func newSimJob(name, script, compute, experiment string) *simJob {
 		case "queue":
 			n, _ := strconv.Atoi(rest)
 			j.history = append(j.history, view("Queued", map[string]any{"position": n, "reason": map[string]any{"code": "WaitsForSlot", "message": "waits for a slot on " + compute}}))
+		case "unreachable":
+			j.history = append(j.history, view("Queued", map[string]any{"position": 1, "reason": map[string]any{
+				"code": "ComputeUnhealthy", "message": "waits for compute gpu, which is unreachable", "cause": "no route to it",
+			}}))
 		case "prepare":
 			j.prepare = rest + "\n"
 			j.history = append(j.history, view("Preparing", nil))

@@ -1,14 +1,17 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
 	"strings"
 
+	"github.com/moorage-ml/moorage/internal/environment"
 	"github.com/moorage-ml/moorage/internal/snapshot"
 	"github.com/moorage-ml/moorage/internal/store"
 	"github.com/moorage-ml/moorage/internal/workspace"
@@ -20,8 +23,11 @@ var AssetCollections = []string{"codes", "environments", "data", "models"}
 // singular is for messages.
 var singular = map[string]string{"codes": "code", "environments": "environment", "data": "data asset", "models": "model"}
 
-// snapshotField is the field of a code's document that names its snapshot. Clients never see it.
-const snapshotField = "moorageSnapshot"
+// ownFields begins the names of the fields of documents that are ours: clients neither see nor change them.
+const ownFields = "moorage"
+
+// snapshotField is the field of a code's document that names its snapshot.
+const snapshotField = ownFields + "Snapshot"
 
 // fixed are the properties that a version keeps for ever, so that a job means the same tomorrow. Clients rely on being
 // refused: a new environment without a version is tried as the latest one first, and gets the next number then.
@@ -40,6 +46,9 @@ func (c *Control) PutAsset(ctx context.Context, p workspace.Principal, ws worksp
 	}
 	if p := workspace.CheckName("version", version); p != nil {
 		return doc, false, p
+	}
+	if body, err = withOwnFields(body, nil); err != nil {
+		return doc, false, err
 	}
 	now := c.Clock.Millis()
 	doc = store.Document{
@@ -62,6 +71,10 @@ func (c *Control) PutAsset(ctx context.Context, p workspace.Principal, ws worksp
 		had, err := tx.Document(ctx, ws.ID, collection, name, version)
 		if err == nil {
 			err = sameContent(had, body)
+		}
+		if err == nil {
+			doc.Hash = cmp.Or(doc.Hash, had.Hash)
+			doc.Body, err = withOwnFields(body, had.Body)
 		}
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
@@ -86,7 +99,7 @@ func sameContent(had store.Document, body json.RawMessage) error {
 		return invalid("InvalidProperties", "properties", "the properties cannot be read", err.Error(), "send an object")
 	}
 	for _, field := range fixed[had.Collection] {
-		if !reflect.DeepEqual(was[field], is[field]) {
+		if !reflect.DeepEqual(was[field], is[field]) && !sameCondaFile(field, was[field], is[field]) {
 			return &workspace.Problem{
 				Class: workspace.Conflict, Code: "VersionExists", Target: field,
 				Message: fmt.Sprintf("version %s of %s %s exists and has another %s", had.Version, singular[had.Collection], quote(had.Name), field),
@@ -97,18 +110,37 @@ func sameContent(had store.Document, body json.RawMessage) error {
 	return nil
 }
 
+func sameCondaFile(field string, was, is any) bool {
+	a, ok := was.(string)
+	b, also := is.(string)
+	return field == "condaFile" && ok && also && environment.SameCondaFile(a, b)
+}
+
 // Asset gives one version of an asset; "" and "latest" are the newest.
 func (c *Control) Asset(ctx context.Context, ws workspace.Workspace, collection, name, version string) (store.Document, error) {
 	if version != "" && !strings.EqualFold(version, "latest") {
 		doc, err := c.Store.Document(ctx, ws.ID, collection, name, version)
 		return doc, assetNotFound(err, collection, name+":"+version)
 	}
-	doc, err := c.Store.LatestDocument(ctx, ws.ID, collection, name)
+	doc, err := c.latest(ctx, ws, collection, name)
 	return doc, assetNotFound(err, collection, name)
 }
 
-// Assets lists versions of an asset, newest first.
+// latest is the version that was made last. What was kept for a run counts only where nothing else is.
+func (c *Control) latest(ctx context.Context, ws workspace.Workspace, collection, name string) (store.Document, error) {
+	if collection == environments {
+		if doc, err := c.Store.LatestDocumentBut(ctx, ws.ID, collection, name, autosaved); !errors.Is(err, store.ErrNotFound) {
+			return doc, err
+		}
+	}
+	return c.Store.LatestDocument(ctx, ws.ID, collection, name)
+}
+
+// Assets lists versions of an asset, newest first. Environments of runs are among them only where nothing else is.
 func (c *Control) Assets(ctx context.Context, ws workspace.Workspace, collection, name string, page store.Page) ([]store.Document, error) {
+	if collection == environments {
+		return c.registered(ctx, ws, name, page)
+	}
 	return c.Store.Documents(ctx, ws.ID, collection, name, page)
 }
 
@@ -140,8 +172,29 @@ func AssetBody(doc store.Document) (map[string]json.RawMessage, error) {
 	if err := json.Unmarshal(doc.Body, &body); err != nil {
 		return nil, fmt.Errorf("control: document %s/%s/%s: %w", doc.Collection, doc.Name, doc.Version, err)
 	}
-	delete(body, snapshotField)
+	maps.DeleteFunc(body, func(field string, _ json.RawMessage) bool { return strings.HasPrefix(field, ownFields) })
 	return body, nil
+}
+
+// withOwnFields gives a client's body with the fields that are ours as they are in another document, and no others of
+// their names.
+func withOwnFields(body, from json.RawMessage) (json.RawMessage, error) {
+	var fields, ours map[string]json.RawMessage
+	if err := json.Unmarshal(body, &fields); err != nil || fields == nil {
+		return nil, invalid("InvalidRequestContent", "", "the asset's document is not an object", "", "send an object")
+	}
+	if len(from) > 0 {
+		if err := json.Unmarshal(from, &ours); err != nil {
+			return nil, fmt.Errorf("control: document: %w", err)
+		}
+	}
+	maps.DeleteFunc(fields, func(field string, _ json.RawMessage) bool { return strings.HasPrefix(field, ownFields) })
+	for field, v := range ours {
+		if strings.HasPrefix(field, ownFields) {
+			fields[field] = v
+		}
+	}
+	return json.Marshal(fields)
 }
 
 func snapshotOf(doc store.Document) snapshot.Hash {
@@ -201,7 +254,19 @@ func assetNotFound(err error, collection, name string) error {
 
 // AssetNames lists the names of a collection by name, each with its newest version. The page's cursor is a name.
 func (c *Control) AssetNames(ctx context.Context, ws workspace.Workspace, collection string, page store.Page) ([]store.Document, error) {
-	return c.Store.Containers(ctx, ws.ID, collection, page)
+	docs, err := c.Store.Containers(ctx, ws.ID, collection, page)
+	if err != nil || collection != environments {
+		return docs, err
+	}
+	for i, doc := range docs {
+		if !strings.HasPrefix(doc.Version, autosaved) {
+			continue
+		}
+		if docs[i], err = c.latest(ctx, ws, collection, doc.Name); err != nil {
+			return nil, assetNotFound(err, collection, doc.Name)
+		}
+	}
+	return docs, nil
 }
 
 // containerCollection is where what clients say of an asset as a whole is kept, beside its versions.
@@ -231,7 +296,7 @@ func (c *Control) AssetContainer(ctx context.Context, ws workspace.Workspace, co
 		return container, latest, err
 	}
 	none := err != nil
-	latest, err = c.Store.LatestDocument(ctx, ws.ID, collection, name)
+	latest, err = c.latest(ctx, ws, collection, name)
 	if errors.Is(err, store.ErrNotFound) && !none {
 		err = nil
 	}

@@ -76,10 +76,12 @@ func (c *Control) onlyAttachment(ctx context.Context, tx *store.Tx, ws workspace
 		if other.Alias != "" || other.State == store.ComputeFailed || other.Kind != req.Kind {
 			continue
 		}
-		same := req.Address != "" && strings.EqualFold(other.Address, req.Address) ||
-			req.ResourceID != "" && strings.EqualFold(other.ResourceID, req.ResourceID)
-		if same && !req.Distinct {
+		switch {
+		case req.Distinct:
+		case req.Address != "" && strings.EqualFold(other.Address, req.Address):
 			return second(other.Name, "address "+req.Address)
+		case req.ResourceID != "" && strings.EqualFold(other.ResourceID, req.ResourceID):
+			return second(other.Name, "resource id "+req.ResourceID)
 		}
 	}
 	return nil
@@ -95,12 +97,15 @@ func second(first, by string) *workspace.Problem {
 }
 
 // finishAttach runs the pre-flight and writes its verdict. Secrets are stored only when it succeeded.
-func (c *Control) finishAttach(ctx context.Context, row store.Compute, req AttachRequest, settings map[string]any) {
+func (c *Control) finishAttach(ctx context.Context, row store.Compute, req AttachRequest, a attachment) {
 	ctx, cancel := context.WithTimeout(ctx, attachLimit-time.Minute)
 	defer cancel()
-	facts, err := c.preflight(ctx, row.ID, req.Kind, settings)
-	if err == nil {
-		err = c.keep(ctx, row, req, settings, facts)
+	var facts compute.Facts
+	var err error
+	if a.hopeless != nil {
+		err = a.hopeless
+	} else if facts, err = c.tryOut(ctx, row.ID, req, a); err == nil {
+		err = c.keep(ctx, row, req, a.settings, facts)
 	}
 	if err == nil {
 		return
@@ -116,6 +121,28 @@ func (c *Control) finishAttach(ctx context.Context, row store.Compute, req Attac
 	if err != nil && !errors.Is(err, store.ErrNotFound) { // it was detached meanwhile
 		c.Log.Error("a failed attachment could not be recorded", "compute", row.Name, "error", err)
 	}
+}
+
+// tryOut is the pre-flight of what is to be attached, with what the catalogue knows of it and what the server's policy
+// demands of it.
+func (c *Control) tryOut(ctx context.Context, id string, req AttachRequest, a attachment) (compute.Facts, error) {
+	facts, err := c.preflight(ctx, id, req.Kind, a.settings)
+	if facts.Details != nil {
+		for name, value := range a.found.Details {
+			if _, seen := facts.Details[name]; !seen { // what the target shows is worth more
+				facts.Details[name] = value
+			}
+		}
+	}
+	facts.Problems = append(facts.Problems, a.found.Warnings...)
+	if err != nil || !c.AzureStrict {
+		return facts, err
+	}
+	if p := c.azureStrict(ctx, req, a, facts); p != nil {
+		facts.Problems = append(facts.Problems, *p)
+		return facts, p
+	}
+	return facts, nil
 }
 
 func (c *Control) preflight(ctx context.Context, id, kind string, settings map[string]any) (compute.Facts, error) {

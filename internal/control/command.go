@@ -23,11 +23,11 @@ type commandJob struct {
 	Command        string               `json:"command"`
 	CodeID         string               `json:"codeId"`
 	EnvironmentID  string               `json:"environmentId"`
-	Variables      map[string]string    `json:"environmentVariables"`
+	Variables      textMap              `json:"environmentVariables"`
 	Inputs         map[string]jobInput  `json:"inputs"`
 	Outputs        map[string]jobOutput `json:"outputs"`
-	Tags           map[string]string    `json:"tags"`
-	Properties     map[string]string    `json:"properties"`
+	Tags           textMap              `json:"tags"`
+	Properties     textMap              `json:"properties"`
 	Resources      struct {
 		InstanceCount int            `json:"instanceCount"`
 		InstanceType  string         `json:"instanceType"`
@@ -40,6 +40,29 @@ type commandJob struct {
 	QueueSettings struct {
 		Priority json.RawMessage `json:"priority"`
 	} `json:"queueSettings"`
+}
+
+// textMap is an object of texts. Numbers and truth values are taken as JSON writes them, and null as "".
+type textMap map[string]string
+
+// UnmarshalJSON reads an object of scalars.
+func (t *textMap) UnmarshalJSON(b []byte) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(b, &all); err != nil || all == nil {
+		return err
+	}
+	*t = make(textMap, len(all))
+	for name, v := range all {
+		var text string
+		if json.Unmarshal(v, &text) != nil {
+			if v[0] == '{' || v[0] == '[' {
+				return fmt.Errorf("%s must be a text, not %.40s", quote(name), v)
+			}
+			text = string(v)
+		}
+		(*t)[name] = text
+	}
+	return nil
 }
 
 type jobInput struct {

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
@@ -92,6 +94,22 @@ func TestGPUsAreANumber(t *testing.T) {
 	j.Resources.Properties = map[string]any{"gpus": "many"}
 	if _, err := j.gpus(); err == nil {
 		t.Error("many: no error")
+	}
+}
+
+func TestTagsMayBeNumbersAndTruthValues(t *testing.T) {
+	j, err := parseCommandJob([]byte(`{"jobType":"Command","command":"x","tags":{"n":1.50,"b":true,"s":"x","z":null},"properties":{"n":1},"environmentVariables":{"B":false}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]textMap{{"n": "1.50", "b": "true", "s": "x", "z": ""}, {"n": "1"}, {"B": "false"}}, []textMap{j.Tags, j.Properties, j.Variables}); d != "" {
+		t.Error(d)
+	}
+	for _, bad := range []string{`{"a":{}}`, `{"a":[1]}`, `[]`, `"a"`} {
+		_, err := parseCommandJob([]byte(`{"jobType":"Command","command":"x","tags":` + bad + `}`))
+		if p, ok := errors.AsType[*workspace.Problem](err); !ok || p.Code != "InvalidJob" {
+			t.Errorf("tags %s: %v", bad, err)
+		}
 	}
 }
 

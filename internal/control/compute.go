@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/moorage-ml/moorage/internal/compute"
@@ -17,6 +18,7 @@ type AttachRequest struct {
 	Name       string
 	Kind       string
 	Address    string          // where it is; empty: the catalogue knows it by ResourceID
+	Port       int             // where the catalogue's address names none, as Azure's of a machine; 0: the kind's own
 	ResourceID string          // as Azure's clients name it; may be empty
 	Settings   json.RawMessage // the driver's, secrets in clear
 	Doc        json.RawMessage // the ARM body, secrets taken out
@@ -62,7 +64,8 @@ const (
 
 // Attach tries what a job will need on the target, and keeps the compute under its name. It returns when that has
 // succeeded or failed, or with state Creating when it takes long; it goes on then. A failed attachment is kept, with
-// its problems and without its secrets, until the name is attached again or detached.
+// its problems and without its secrets, until the name is attached again or detached; so is one that had no chance from
+// the start, because nothing is known of its address, or its kind has no driver yet.
 func (c *Control) Attach(ctx context.Context, p workspace.Principal, ws workspace.Workspace, req AttachRequest) (store.Compute, error) {
 	if p := workspace.CheckComputeName(req.Name); p != nil {
 		return store.Compute{}, p
@@ -73,18 +76,18 @@ func (c *Control) Attach(ctx context.Context, p workspace.Principal, ws workspac
 	if err := c.room(); err != nil {
 		return store.Compute{}, err
 	}
-	settings, err := c.settings(ctx, &req)
+	a, err := c.prepare(ctx, &req)
 	if err != nil {
 		return store.Compute{}, err
 	}
-	row, again, err := c.reserve(ctx, p, ws, req, settings)
+	row, again, err := c.reserve(ctx, p, ws, req, a.settings)
 	if err != nil || again {
 		return row, err
 	}
 	done := make(chan struct{})
 	c.attaching.Go(func() {
 		defer close(done)
-		c.finishAttach(c.ctx, row, req, settings)
+		c.finishAttach(c.ctx, row, req, a)
 	})
 	select {
 	case <-done:
@@ -94,45 +97,16 @@ func (c *Control) Attach(ctx context.Context, p workspace.Principal, ws workspac
 	return c.Compute(ctx, p, ws, req.Name)
 }
 
-// settings completes a request: the address from the catalogue, and the settings as one object.
-func (c *Control) settings(ctx context.Context, req *AttachRequest) (map[string]any, error) {
-	d, err := c.Fleet.Driver(req.Kind)
-	if err != nil {
-		return nil, err
-	}
-	settings := map[string]any{}
-	if len(req.Settings) > 0 {
-		if err := json.Unmarshal(req.Settings, &settings); err != nil {
-			return nil, invalid("InvalidSettings", "settings", "the settings cannot be read", "they are not one JSON object", "give one JSON object")
-		}
-	}
-	if settings == nil { // they were null
-		settings = map[string]any{}
-	}
-	if err := checkSettings(d.Kind(), d.Schema(), settings); err != nil {
-		return nil, err
-	}
-	if req.Address == "" {
-		req.Address, _ = settings["address"].(string)
-	}
-	if req.Address == "" && req.ResourceID != "" {
-		if req.Address, err = c.Catalog.Resolve(ctx, req.ResourceID); err != nil {
-			return nil, err
-		}
-	}
-	if req.Address != "" && hasProperty(d.Schema(), "address") {
-		settings["address"] = req.Address
-	}
-	return settings, nil
-}
-
 // CheckCompute is the pre-flight alone: nothing is kept.
 func (c *Control) CheckCompute(ctx context.Context, _ workspace.Principal, _ workspace.Workspace, req AttachRequest) (compute.Facts, error) {
-	settings, err := c.settings(ctx, &req)
+	a, err := c.prepare(ctx, &req)
+	if err == nil && a.hopeless != nil {
+		err = a.hopeless
+	}
 	if err != nil {
 		return compute.Facts{}, err
 	}
-	facts, err := c.preflight(ctx, c.Clock.NewID(), req.Kind, settings)
+	facts, err := c.tryOut(ctx, c.Clock.NewID(), req, a)
 	if facts.Details != nil && len(facts.Problems) > 0 {
 		return facts, nil // its problems are the answer
 	}
@@ -140,11 +114,8 @@ func (c *Control) CheckCompute(ctx context.Context, _ workspace.Principal, _ wor
 }
 
 // Recheck is the pre-flight of an attached compute; what it finds is kept as its facts.
-func (c *Control) Recheck(ctx context.Context, p workspace.Principal, ws workspace.Workspace, name string) (compute.Facts, error) {
-	row, err := c.Compute(ctx, p, ws, name)
-	if err == nil && row.Alias != "" {
-		row, err = c.Compute(ctx, p, ws, row.Alias)
-	}
+func (c *Control) Recheck(ctx context.Context, _ workspace.Principal, ws workspace.Workspace, name string) (compute.Facts, error) {
+	row, err := c.standsFor(ctx, ws, name)
 	if err != nil {
 		return compute.Facts{}, err
 	}
@@ -173,6 +144,26 @@ func (c *Control) Recheck(ctx context.Context, p workspace.Principal, ws workspa
 func (c *Control) Compute(ctx context.Context, _ workspace.Principal, ws workspace.Workspace, name string) (store.Compute, error) {
 	row, err := c.Store.Compute(ctx, ws.ID, name)
 	return row, notFound(err, "compute", name)
+}
+
+// standsFor gives the compute of a name, which for an alias is the one that it stands for.
+func (c *Control) standsFor(ctx context.Context, ws workspace.Workspace, name string) (store.Compute, error) {
+	row, err := c.Compute(ctx, workspace.Principal{}, ws, name)
+	if err == nil && row.Alias != "" {
+		return c.Compute(ctx, workspace.Principal{}, ws, row.Alias)
+	}
+	return row, err
+}
+
+// Environments lists the environments that were made on a compute, or are to be, the one used last first.
+func (c *Control) Environments(ctx context.Context, _ workspace.Principal, ws workspace.Workspace, name string) ([]store.PreparedEnvironment, error) {
+	row, err := c.standsFor(ctx, ws, name)
+	if err != nil {
+		return nil, err
+	}
+	list, err := c.Store.PreparedEnvironments(ctx, row.ID)
+	slices.Reverse(list)
+	return list, err
 }
 
 // Computes lists a workspace's computes.

@@ -57,7 +57,7 @@ func TestFailedAttachmentIsShownAndTriedAgain(t *testing.T) {
 func TestSecondAttachmentIsRefusedNamingTheFirst(t *testing.T) {
 	r := newRig(t)
 	const id = "/subscriptions/x/resourceGroups/y/providers/Microsoft.Compute/virtualMachines/vm1"
-	if err := r.PutResource(t.Context(), r.admin, id, "fake://m1"); err != nil {
+	if err := r.PutResource(t.Context(), r.admin, ResourceRequest{ID: id, Address: "fake://m1"}); err != nil {
 		t.Fatal(err)
 	}
 	byID := func(req *AttachRequest) { req.Address, req.ResourceID = "", id }
@@ -99,8 +99,10 @@ func TestSecondAttachmentIsRefusedNamingTheFirst(t *testing.T) {
 	if err := r.DeleteResource(t.Context(), r.admin, id); err != nil {
 		t.Fatal(err)
 	}
-	_, err = r.attach("three", "", func(req *AttachRequest) { req.ResourceID = id })
-	r.refused(err, "UnknownResource")
+	_, err = r.attach("three", "", func(req *AttachRequest) { req.ResourceID = id }) // the catalogue no longer knows it
+	if p := r.refused(err, "AlreadyAttached"); !strings.Contains(p.Cause, id) {
+		t.Errorf("it does not say what is the same: %s", p.Cause)
+	}
 }
 
 func TestAttachingTheSameAgainIsAnUpdate(t *testing.T) {
@@ -268,4 +270,30 @@ func TestCheckKeepsNothing(t *testing.T) {
 	if list, err := r.Computes(t.Context(), r.admin, r.ws); err != nil || len(list) != 0 {
 		t.Errorf("computes %v, %v", list, err)
 	}
+}
+
+func TestEnvironmentsOfAComputeAreListedUnderEachOfItsNames(t *testing.T) {
+	r := newRig(t)
+	c := r.attached("gpu", "fake://m1")
+	if _, err := r.attach("cluster", "", func(req *AttachRequest) { req.Alias = "gpu" }); err != nil {
+		t.Fatal(err)
+	}
+	err := r.Store.Write(t.Context(), func(tx *store.Tx) error {
+		return errors.Join(
+			tx.PutPreparedEnvironment(t.Context(), store.PreparedEnvironment{ComputeID: c.ID, Hash: "old", Phase: "ready", LastUsed: 1}),
+			tx.PutPreparedEnvironment(t.Context(), store.PreparedEnvironment{ComputeID: c.ID, Hash: "new", Phase: "preparing", LastUsed: 2}),
+			tx.PutPreparedEnvironment(t.Context(), store.PreparedEnvironment{ComputeID: "another", Hash: "new", Phase: "ready", LastUsed: 3}),
+		)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"gpu", "cluster"} {
+		list, err := r.Environments(t.Context(), r.admin, r.ws, name)
+		if err != nil || len(list) != 2 || list[0].Hash != "new" || list[0].Phase != "preparing" || list[1].Hash != "old" {
+			t.Errorf("%s: %+v, %v", name, list, err)
+		}
+	}
+	_, err = r.Environments(t.Context(), r.admin, r.ws, "none")
+	r.refused(err, "ResourceNotFound")
 }

@@ -6,6 +6,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -39,6 +40,8 @@ type Config struct {
 	Retention time.Duration
 	// DefaultCompute is where jobs go that name none, and those with compute="local".
 	DefaultCompute string
+	// AzureStrict demands of targets what Azure's documentation does.
+	AzureStrict bool
 }
 
 // Control holds the use cases. It is safe for concurrent use.
@@ -108,6 +111,21 @@ func quote(s string) string {
 		s = s[:80] + "…"
 	}
 	return "\"" + s + "\""
+}
+
+// some counts things and names one of them: `1 open job: "a"`, `3 open jobs, "a" among them`. name may be empty.
+func some(n int, thing, name string) string {
+	text := fmt.Sprintf("%d %s", n, thing)
+	if n != 1 {
+		text += "s"
+	}
+	switch {
+	case name == "":
+		return text
+	case n == 1:
+		return text + ": " + quote(name)
+	}
+	return text + ", " + quote(name) + " among them"
 }
 
 // watchers wakes those who wait for a job. A wake says "look again"; it carries nothing, so none can be outdated.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/moorage-ml/moorage/internal/compute"
 	"github.com/moorage-ml/moorage/internal/store"
+	"github.com/moorage-ml/moorage/internal/tracking"
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
@@ -28,6 +29,7 @@ func (c *Control) DescribeJob(ctx context.Context, _ workspace.Principal, ws wor
 		if job, err = tx.Job(ctx, ws.ID, name); err != nil {
 			return err
 		}
+		had := job
 		if d.DisplayName != nil {
 			job.DisplayName = *d.DisplayName
 		}
@@ -36,7 +38,10 @@ func (c *Control) DescribeJob(ctx context.Context, _ workspace.Principal, ws wor
 		}
 		job.Tags = described(job.Tags, d.Tags, d.Merge)
 		job.Properties = described(job.Properties, d.Properties, d.Merge)
-		return tx.DescribeJob(ctx, job)
+		if err := tx.DescribeJob(ctx, job); err != nil {
+			return err
+		}
+		return tracking.DescribeJobRun(ctx, tx, had, job)
 	})
 	if errors.Is(err, store.ErrNotFound) {
 		return job, notFound(err, "job", name)

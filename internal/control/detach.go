@@ -79,8 +79,8 @@ func (c *Control) emptyCompute(ctx context.Context, p workspace.Principal, ws wo
 func inUse(row store.Compute, jobs int, name string) error {
 	return &workspace.Problem{
 		Class: workspace.Conflict, Code: "ComputeInUse", Target: row.Name,
-		Message: fmt.Sprintf("compute %q has %d unfinished jobs, %q among them", row.Name, jobs, name),
-		Mend:    fmt.Sprintf("wait for them, or cancel them with it: moorage compute detach %s --cancel-jobs", row.Name),
+		Message: "compute " + quote(row.Name) + " has " + some(jobs, "unfinished job", name),
+		Mend:    fmt.Sprintf("wait for the end, or cancel what is unfinished: moorage compute detach %s --cancel-jobs", row.Name),
 	}
 }
 
@@ -133,7 +133,7 @@ func (c *Control) clear(ctx context.Context, row store.Compute, force bool) (lef
 			}
 			if state == store.ComputeDeleting {
 				if n, err := tx.CountActive(ctx, row.ID); err != nil || n > 0 {
-					return errors.Join(err, inUse(row, n, "a new one"))
+					return errors.Join(err, inUse(row, n, ""))
 				}
 			}
 			now.State = state

@@ -46,12 +46,12 @@ func TestDetachForgetsSecretsAndClearsTheTarget(t *testing.T) {
 func TestDetachRefusesWhileJobsAreUnfinished(t *testing.T) {
 	r := newRig(t)
 	c := r.attached("gpu", "fake://m1")
-	for i := range 3 {
+	for i, want := range []string{`1 unfinished job: "job0"`, `2 unfinished jobs, "job1" among them`, `3 unfinished jobs, "job2" among them`} {
 		r.submitted(fmt.Sprintf("job%d", i))
-	}
-	_, err := r.detach(DetachOptions{})
-	if p := r.refused(err, "ComputeInUse"); !strings.Contains(p.Message, "3 unfinished") {
-		t.Errorf("message %q", p.Message)
+		_, err := r.detach(DetachOptions{})
+		if p := r.refused(err, "ComputeInUse"); p.Message != `compute "gpu" has `+want {
+			t.Errorf("message %q", p.Message)
+		}
 	}
 	if row, err := r.Compute(t.Context(), r.admin, r.ws, "gpu"); err != nil || row.State != store.ComputeSucceeded {
 		t.Errorf("after a refusal it is %s, %v", row.State, err)
@@ -61,8 +61,8 @@ func TestDetachRefusesWhileJobsAreUnfinished(t *testing.T) {
 	}
 	r.gone(c.ID)
 	for i := range 3 {
-		if job, err := r.Job(t.Context(), r.admin, r.ws, fmt.Sprintf("job%d", i)); err != nil || job.State != workspace.Canceled {
-			t.Errorf("job%d is %s, %v", i, job.State, err)
+		if job, err := r.Job(t.Context(), r.admin, r.ws, fmt.Sprintf("job%d", i)); err != nil || job.State != workspace.Canceled || job.ComputeName != "gpu" {
+			t.Errorf("job%d of compute %q is %s, %v", i, job.ComputeName, job.State, err)
 		}
 	}
 }

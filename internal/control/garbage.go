@@ -41,7 +41,7 @@ func (c *Control) CollectGarbage(ctx context.Context, _ workspace.Principal, dry
 	return g, err
 }
 
-// liveRoots are the snapshots that are needed: code and inputs of every job that is kept, and code that was put.
+// liveRoots are the snapshots that are needed: code and inputs of every job that is kept, and code and snapshots that were put.
 func (c *Control) liveRoots(ctx context.Context) iter.Seq2[snapshot.Hash, error] {
 	return func(yield func(snapshot.Hash, error) bool) {
 		err := c.rootsOfCode(ctx, yield)
@@ -84,7 +84,7 @@ func (c *Control) rootsOfJobs(ctx context.Context, yield func(snapshot.Hash, err
 }
 
 func (c *Control) rootsOfCode(ctx context.Context, yield func(snapshot.Hash, error) bool) error {
-	return c.documents(ctx, []string{"codes"}, func(d store.Document) error {
+	return c.documents(ctx, []string{"codes", snapshotCollection}, func(d store.Document) error {
 		if root := snapshotOf(d); root != "" && !yield(root, nil) {
 			return errEnough
 		}
@@ -120,18 +120,27 @@ func (c *Control) documents(ctx context.Context, collections []string, visit fun
 	return nil
 }
 
-// expireJobs deletes the jobs whose time is over. One whose outputs are registered as data or model is kept: its files
-// are theirs.
+// expireJobs deletes the jobs whose time is over. One whose outputs are registered as data, dataset or model is kept: its
+// files are theirs.
 func (c *Control) expireJobs(ctx context.Context, dry bool) (deleted int, err error) {
 	if c.Retention <= 0 {
 		return 0, nil
 	}
 	var registered strings.Builder
-	err = c.documents(ctx, []string{"data", "models"}, func(d store.Document) error {
+	err = c.documents(ctx, []string{"data", "models", datasets}, func(d store.Document) error {
+		if d.Collection == datasets {
+			if d, err = c.Store.Document(ctx, d.WorkspaceID, definitions, d.Hash, ""); err != nil {
+				return err
+			}
+		}
 		registered.Write(d.Body)
 		registered.WriteByte('\n')
 		return nil
 	})
+	if err != nil {
+		return 0, err
+	}
+	places, err := c.datasetPlaces(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -152,6 +161,13 @@ func (c *Control) expireJobs(ctx context.Context, dry bool) (deleted int, err er
 				if job.Ended > limit.UnixMilli() || job.Phase != store.Released || strings.Contains(registered.String(), job.Name) {
 					continue
 				}
+				wrote, err := c.wroteTo(ctx, job, places)
+				if err != nil {
+					return deleted, err
+				}
+				if wrote {
+					continue
+				}
 				if !dry {
 					if err := c.deleteJob(ctx, job); err != nil {
 						return deleted, err
@@ -165,6 +181,44 @@ func (c *Control) expireJobs(ctx context.Context, dry bool) (deleted int, err er
 		}
 	}
 	return deleted, nil
+}
+
+// datasetPlaces are the places in the blob store of all registered datasets.
+func (c *Control) datasetPlaces(ctx context.Context) (roots []string, err error) {
+	err = c.documents(ctx, []string{datasets}, func(d store.Document) error {
+		ws := workspace.Workspace{ID: d.WorkspaceID}
+		definition, err := c.Definition(ctx, ws, d.Hash)
+		if err != nil {
+			return err
+		}
+		paths, err := definition.Paths()
+		if err != nil {
+			return nil //nolint:nilerr // a definition that cannot be read names no place
+		}
+		for _, p := range paths {
+			if places, err := c.places(ctx, ws, "", []DataPath{p}); err == nil { // others are not of this server
+				roots = append(roots, places[0].root)
+			}
+		}
+		return nil
+	})
+	return roots, err
+}
+
+// wroteTo tells whether a file of a job's outputs lies in one of the places.
+func (c *Control) wroteTo(ctx context.Context, job store.Job, places []string) (bool, error) {
+	if len(places) == 0 {
+		return false, nil
+	}
+	files, err := c.Store.JobFiles(ctx, job.ID)
+	for _, f := range files {
+		for _, root := range places {
+			if f.Place == root || strings.HasPrefix(f.Place, root+"/") {
+				return true, err
+			}
+		}
+	}
+	return false, err
 }
 
 func terminalStates() []workspace.State {

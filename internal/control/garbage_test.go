@@ -140,6 +140,47 @@ func TestJobsAreDeletedAfterTheirRetentionWithTheirFiles(t *testing.T) {
 	}
 }
 
+func TestAJobIsKeptWhileADatasetNamesWhatItWrote(t *testing.T) {
+	r := newRunRig(t)
+	now := r.Clock.Now
+	r.Clock.Now = func() time.Time { return now().Add(-30 * 24 * time.Hour) }
+	output := `"outputData":{"out":{"mechanism":"mount","outputLocation":{"dataPath":{"datastoreName":"` + DefaultDatastore + `","relativePath":"made"}},` +
+		`"additionalOptions":{"registrationOptions":{"name":"made"}}}}`
+	job, err := r.run("exp_1", output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Clock.Now = now
+	r.upload("made/a.csv")
+	container, err := Container(r.ws.ID, DefaultDatastore)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := r.force(job, func(j *store.Job) {
+		j.State, j.Phase, j.Due, j.Ended = workspace.Completed, store.Released, nil, job.Created+1000
+	})
+	err = r.Store.Write(t.Context(), func(tx *store.Tx) error {
+		if err := tx.PutJobFile(t.Context(), store.JobFile{JobID: row.ID, Output: "out", Path: "a.csv", Place: "c/" + container + "/made/a.csv"}); err != nil {
+			return err
+		}
+		return r.RegisterOutputs(t.Context(), tx, row)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Retention = 7 * 24 * time.Hour
+	for _, jobs := range []int{0, 1} {
+		if g, err := r.CollectGarbage(t.Context(), r.admin, false); err != nil || g.Jobs != jobs {
+			t.Errorf("collected: %+v, %v; want %d jobs", g, err, jobs)
+		}
+		if jobs == 0 {
+			if err := r.UnregisterDataset(t.Context(), r.admin, r.ws, "made"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // unpinned is the store a day later: what was pinned has run out.
 type unpinned struct{ *store.Store }
 

@@ -42,20 +42,33 @@ func (c *Control) SubmitJob(ctx context.Context, p workspace.Principal, ws works
 	if job.Spec, err = json.Marshal(spec); err != nil {
 		return store.Job{}, false, fmt.Errorf("control: job %s: %w", name, err)
 	}
+	return c.accept(ctx, ws, job, tracking.JobRun{Tags: j.Tags, Parent: j.ParentJobName}, nil)
+}
+
+// accept inserts a job and its run in one transaction, or reports the job that has the name already. Of run it fills in what
+// the job says; record is what else the run history shall know, or nil.
+func (c *Control) accept(ctx context.Context, ws workspace.Workspace, job store.Job, run tracking.JobRun, record *store.RunRecord) (accepted store.Job, created bool, err error) {
+	run.WorkspaceID, run.Name, run.Experiment, run.DisplayName = ws.ID, job.Name, job.Experiment, job.DisplayName
+	run.User, run.Created = job.CreatedBy, job.Created
 	err = c.Store.Write(ctx, func(tx *store.Tx) error {
-		if now, err := tx.ComputeByID(ctx, on.ID); err != nil || now.State != store.ComputeSucceeded { // detached since it was looked up
-			return errors.Join(notFound(err, "compute", on.Name), notReady(now))
+		if now, err := tx.ComputeByID(ctx, job.ComputeID); err != nil || now.State != store.ComputeSucceeded { // detached since it was looked up
+			return errors.Join(notFound(err, "compute", job.ComputeName), notReady(now))
 		}
 		if err := tx.InsertJob(ctx, job); err != nil {
 			return err
 		}
 		tx.Hint(job.ComputeID, job.ID)
-		return tracking.CreateJobRun(ctx, tx, tracking.JobRun{
-			WorkspaceID: ws.ID, Name: name, Experiment: job.Experiment, DisplayName: job.DisplayName, User: p.Name, Tags: j.Tags, Parent: j.ParentJobName, Created: job.Created,
-		})
+		if err := tracking.CreateJobRun(ctx, tx, run); err != nil || record == nil {
+			return err
+		}
+		row, err := tx.Run(ctx, ws.ID, job.Name)
+		if err != nil {
+			return err
+		}
+		return tx.PutRunRecord(ctx, row.Number, *record)
 	})
 	if errors.Is(err, store.ErrExists) {
-		job, err = c.Store.Job(ctx, ws.ID, name)
+		job, err = c.Store.Job(ctx, ws.ID, job.Name)
 		return job, false, err
 	}
 	if err != nil {
@@ -68,7 +81,7 @@ func (c *Control) SubmitJob(ctx context.Context, p workspace.Principal, ws works
 func (c *Control) newJob(p workspace.Principal, ws workspace.Workspace, name string, j *commandJob, on store.Compute) store.Job {
 	now := c.Clock.Millis()
 	job := store.Job{
-		ID: c.Clock.NewID(), WorkspaceID: ws.ID, Name: name, ComputeID: on.ID,
+		ID: c.Clock.NewID(), WorkspaceID: ws.ID, Name: name, ComputeID: on.ID, ComputeName: on.Name,
 		Experiment: j.ExperimentName, DisplayName: j.DisplayName, JobType: "Command",
 		State: workspace.Queued, Wish: store.WishRun, Phase: store.Accepted, Priority: j.priority(),
 		Attempt: 1, Created: now, Due: &now, Generation: 1, ObservedGeneration: 1,
@@ -91,14 +104,9 @@ func (c *Control) jobCompute(ctx context.Context, ws workspace.Workspace, j *com
 	if name == "" || j.isLocal() {
 		name = c.DefaultCompute
 	}
-	on, err := c.Compute(ctx, workspace.Principal{}, ws, name)
+	on, err := c.standsFor(ctx, ws, name)
 	if err != nil {
 		return store.Compute{}, err
-	}
-	if on.Alias != "" {
-		if on, err = c.Compute(ctx, workspace.Principal{}, ws, on.Alias); err != nil {
-			return store.Compute{}, err
-		}
 	}
 	return on, notReady(on)
 }
@@ -122,41 +130,7 @@ func (c *Control) Job(ctx context.Context, _ workspace.Principal, ws workspace.W
 	if err != nil {
 		return store.Job{}, notFound(err, "job", name)
 	}
-	return c.explained(ctx, job), nil
-}
-
-// explained adds what a waiting job is told: how many are before it, and why it waits.
-func (c *Control) explained(ctx context.Context, job store.Job) store.Job {
-	if job.Phase != store.Accepted || job.State.Terminal() {
-		return job
-	}
-	on, err := c.Store.ComputeByID(ctx, job.ComputeID)
-	if err != nil {
-		return job
-	}
-	if job.Position, err = c.Store.QueuePosition(ctx, job); err != nil {
-		return job
-	}
-	if job.Reason != nil {
-		return job
-	}
-	why := &workspace.Problem{Code: "WaitsForSlot", Message: "waits for a slot on compute " + on.Name, Warning: true}
-	if on.Health == store.HealthUnreachable || on.Health == store.HealthDenied {
-		why = &workspace.Problem{Code: "ComputeUnhealthy", Message: "waits for compute " + on.Name + ", which is " + string(on.Health), Warning: true}
-		if cause := on.HealthReason; cause != nil {
-			why.Cause, why.Mend = cause.Message, cause.Mend
-			if cause.Cause != "" {
-				why.Cause += ": " + cause.Cause
-			}
-		}
-	}
-	job.Reason = why
-	return job
-}
-
-// Jobs lists jobs, newest first.
-func (c *Control) Jobs(ctx context.Context, _ workspace.Principal, ws workspace.Workspace, f store.JobFilter, page store.Page) ([]store.Job, error) {
-	return c.Store.Jobs(ctx, ws.ID, f, page)
+	return c.placed(ctx, c.explained(ctx, job)), nil
 }
 
 // CancelJob wishes the end of a job. A job that no target met yet is Canceled at once; over already: nil.
@@ -238,7 +212,7 @@ func (c *Control) WaitJob(ctx context.Context, p workspace.Principal, ws workspa
 	return last, nil
 }
 
-// WatchJob calls fn with the job as it is, and again after each change, until it is terminal, fn fails or ctx ends.
+// WatchJob calls fn with the job as it is, and again after each change of state or reason, until it is terminal, fn fails or ctx ends.
 func (c *Control) WatchJob(ctx context.Context, _ workspace.Principal, ws workspace.Workspace, name string, fn func(store.Job) error) error {
 	job, err := c.Store.Job(ctx, ws.ID, name)
 	if err != nil {
@@ -252,9 +226,10 @@ func (c *Control) WatchJob(ctx context.Context, _ workspace.Principal, ws worksp
 		if err != nil {
 			return err
 		}
+		job = c.explained(ctx, job)
 		if last.ID == "" || differs(last, job) {
 			last = job
-			if err := fn(c.explained(ctx, job)); err != nil {
+			if err := fn(c.placed(ctx, job)); err != nil {
 				return err
 			}
 		}

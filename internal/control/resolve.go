@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/moorage-ml/moorage/internal/environment"
 	"github.com/moorage-ml/moorage/internal/snapshot"
 	"github.com/moorage-ml/moorage/internal/store"
 	"github.com/moorage-ml/moorage/internal/workspace"
@@ -24,8 +23,12 @@ func (c *Control) resolve(ctx context.Context, ws workspace.Workspace, name stri
 	if spec.GPUs, err = j.gpus(); err != nil {
 		return spec, err
 	}
+	ofType, err := instanceGPUs(on, j.Resources.InstanceType)
+	if err != nil {
+		return spec, err
+	}
 	if spec.GPUs == 0 {
-		spec.GPUs = instanceGPUs(on, j.Resources.InstanceType)
+		spec.GPUs = ofType
 	}
 	timeout, err := parseDuration(j.Limits.Timeout)
 	if err != nil {
@@ -45,55 +48,8 @@ func (c *Control) resolve(ctx context.Context, ws workspace.Workspace, name stri
 	if spec.Inputs, err = c.inputs(ctx, ws, j); err != nil {
 		return spec, err
 	}
-	spec.Outputs, err = c.outputs(ws, name, j)
+	spec.Outputs, err = c.outputs(ctx, ws, name, j)
 	return spec, err
-}
-
-// instanceGPUs is how many GPUs an instance type of the compute has: settings.instance_types.NAME.gpus.
-func instanceGPUs(on store.Compute, instanceType string) int {
-	var s struct {
-		InstanceTypes map[string]struct {
-			GPUs int `json:"gpus"`
-		} `json:"instance_types"`
-	}
-	if instanceType == "" || json.Unmarshal(on.Settings, &s) != nil {
-		return 0
-	}
-	return s.InstanceTypes[instanceType].GPUs
-}
-
-// environment reads what a job's environmentId names and checks that a plan can be made of it.
-func (c *Control) environment(ctx context.Context, ws workspace.Workspace, id string) (json.RawMessage, error) {
-	if id == "" {
-		return nil, nil
-	}
-	spec, curated := environment.FromReference(id)
-	if !curated {
-		name, version := assetRef(id, "environments")
-		if name == "" {
-			return nil, invalid("InvalidEnvironment", "environmentId", quote(id)+" does not name an environment", "", "name one as azureml:NAME:VERSION, or give image and conda_file in the job")
-		}
-		doc, err := c.Asset(ctx, ws, "environments", name, version)
-		if err != nil {
-			if found, ok := c.Curated.Find(name); ok {
-				spec, doc = found, store.Document{}
-			} else {
-				return nil, err
-			}
-		}
-		if doc.Body != nil {
-			if spec, err = environment.FromARM(properties(doc.Body)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if spec.Empty() {
-		return nil, nil
-	}
-	if err := environment.Check(spec, c.Curated); err != nil {
-		return nil, err
-	}
-	return json.Marshal(spec)
 }
 
 // properties gives the "properties" of an ARM document, or the document itself where it has none.
@@ -172,7 +128,7 @@ func (c *Control) input(ctx context.Context, ws workspace.Workspace, name string
 	}
 	if m := datastoreURI.FindStringSubmatch(uri); m != nil {
 		var err error
-		spec.Prefix, err = c.datastorePath(ws, m[1], m[2])
+		spec.Prefix, err = c.datastorePath(ctx, ws, m[1], m[2])
 		return spec, err
 	}
 	if m := jobOutputURI.FindStringSubmatch(uri); m != nil {
@@ -207,8 +163,8 @@ func (c *Control) input(ctx context.Context, ws workspace.Workspace, name string
 }
 
 // datastorePath is where a path of a datastore lies in the blob store.
-func (c *Control) datastorePath(ws workspace.Workspace, datastore, p string) (string, error) {
-	container, err := Container(ws.ID, datastore)
+func (c *Control) datastorePath(ctx context.Context, ws workspace.Workspace, datastore, p string) (string, error) {
+	container, err := c.DatastoreContainer(ctx, ws, datastore)
 	if err != nil {
 		return "", err
 	}
@@ -236,7 +192,7 @@ func (c *Control) jobOutputPath(ctx context.Context, ws workspace.Workspace, job
 
 // outputs gives each output its place: where the job says, else azureml/{job}/{output}/ of the default datastore, where
 // Azure's clients look (azureml-v2.md §10).
-func (c *Control) outputs(ws workspace.Workspace, job string, j *commandJob) ([]workspace.OutputSpec, error) {
+func (c *Control) outputs(ctx context.Context, ws workspace.Workspace, job string, j *commandJob) ([]workspace.OutputSpec, error) {
 	var specs []workspace.OutputSpec
 	for name, out := range j.Outputs {
 		if name == "default" { // the run's own artifacts, collected anyway
@@ -255,7 +211,7 @@ func (c *Control) outputs(ws workspace.Workspace, job string, j *commandJob) ([]
 		} else if out.URI != "" {
 			return nil, invalid("UnsupportedOutput", "outputs."+name, fmt.Sprintf("output %q goes to %s, where this server cannot write", name, quote(out.URI)), "", "leave path out, or name azureml://datastores/workspaceblobstore/paths/…")
 		}
-		prefix, err := c.datastorePath(ws, store, at)
+		prefix, err := c.datastorePath(ctx, ws, store, at)
 		if err != nil {
 			return nil, err
 		}

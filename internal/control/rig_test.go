@@ -131,6 +131,15 @@ func (r *rig) attached(name, address string, change ...func(*AttachRequest)) sto
 	return c
 }
 
+func (r *rig) compute(name string) store.Compute {
+	r.Helper()
+	c, err := r.Compute(r.Context(), r.admin, r.ws, name)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return c
+}
+
 func settings(text string) func(*AttachRequest) {
 	return func(req *AttachRequest) { req.Settings = json.RawMessage(text) }
 }

@@ -44,7 +44,7 @@ func hasProperty(schema json.RawMessage, name string) bool {
 }
 
 // ownSettings are settings that are the server's and no driver's.
-var ownSettings = []string{"instance_types"}
+var ownSettings = []string{instanceTypes}
 
 // forDriver are the settings that a driver gets.
 func forDriver(settings map[string]any) map[string]any { return public(ownSettings, settings) }
@@ -62,6 +62,9 @@ func checkSettings(kind string, schema json.RawMessage, settings map[string]any)
 			return invalid("UnknownSetting", name, fmt.Sprintf("a compute of kind %s has no setting %s", kind, quote(name)), "",
 				"take one of: "+strings.Join(slices.Sorted(maps.Keys(s.Properties)), ", "))
 		}
+	}
+	if types, given := settings[instanceTypes]; given {
+		return checkInstanceTypes(types)
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ func (c *Control) takeCode(ctx context.Context, ws workspace.Workspace, doc *sto
 	if err := json.Unmarshal(doc.Body, &view); err != nil {
 		return invalid("InvalidCode", "properties", "the code's properties cannot be read", err.Error(), "send codeUri and properties as text")
 	}
-	prefix, err := c.uploadPrefix(ws, view.Properties.CodeURI)
+	prefix, err := c.uploadPrefix(ctx, ws, view.Properties.CodeURI)
 	if err != nil {
 		return err
 	}
@@ -61,9 +61,9 @@ func (c *Control) takeCode(ctx context.Context, ws workspace.Workspace, doc *sto
 }
 
 // uploadPrefix is where the files of a codeUri lie: a container of NewUpload, or a datastore of the workspace.
-func (c *Control) uploadPrefix(ws workspace.Workspace, uri string) (string, error) {
+func (c *Control) uploadPrefix(ctx context.Context, ws workspace.Workspace, uri string) (string, error) {
 	if m := datastoreURI.FindStringSubmatch(uri); m != nil {
-		return c.datastorePath(ws, m[1], m[2])
+		return c.datastorePath(ctx, ws, m[1], m[2])
 	}
 	u, err := url.Parse(uri)
 	if err == nil {
@@ -90,6 +90,11 @@ func (c *Control) snapshotBlobs(ctx context.Context, prefix string) (snapshot.Ha
 	if len(files) == 0 {
 		return "", invalid("EmptyCode", "codeUri", "nothing was uploaded as code", "", "give a folder that holds a file, and look at its .amlignore")
 	}
+	return c.snapshotFiles(ctx, files)
+}
+
+// snapshotFiles makes a snapshot of blobs, by their paths in it.
+func (c *Control) snapshotFiles(ctx context.Context, files map[string]blob.Info) (snapshot.Hash, error) {
 	root := &folder{}
 	var mu sync.Mutex
 	group, inner := errgroup.WithContext(ctx)
@@ -149,19 +154,23 @@ func (c *Control) dropUpload(ctx context.Context, body json.RawMessage) {
 		return
 	}
 	for segment := range strings.SplitSeq(u.Path, "/") {
-		if !uploadContainer.MatchString(segment) {
-			continue
+		if uploadContainer.MatchString(segment) {
+			c.dropContainer(ctx, segment)
+			return
 		}
-		files, err := c.blobsBelow(ctx, "c/"+segment)
-		if err == nil {
-			for _, b := range files {
-				err = errors.Join(err, c.Blob.Delete(ctx, b.Name))
-			}
+	}
+}
+
+// dropContainer removes the files of a container of NewUpload.
+func (c *Control) dropContainer(ctx context.Context, container string) {
+	files, err := c.blobsBelow(ctx, "c/"+container)
+	if err == nil {
+		for _, b := range files {
+			err = errors.Join(err, c.Blob.Delete(ctx, b.Name))
 		}
-		if err != nil {
-			c.Log.Warn("an upload could not be removed", "container", segment, "error", err)
-		}
-		return
+	}
+	if err != nil {
+		c.Log.Warn("an upload could not be removed", "container", container, "error", err)
 	}
 }
 
@@ -214,7 +223,7 @@ func (f *folder) put(ctx context.Context, cas *blob.CAS) (snapshot.Hash, error) 
 	return cas.PutTree(ctx, tree)
 }
 
-// DatastoreURI is the long azureml:// form of a place in the blob store, or "" if it is in no datastore of the workspace.
+// DatastoreURI is the long azureml:// form of a place in one of the server's own datastores of the workspace, else "".
 func DatastoreURI(ws workspace.Workspace, place string) string {
 	for _, name := range []string{DefaultDatastore, ArtifactDatastore} {
 		container, err := Container(ws.ID, name)
@@ -222,7 +231,7 @@ func DatastoreURI(ws workspace.Workspace, place string) string {
 			continue
 		}
 		if rest, ok := strings.CutPrefix(place, "c/"+container+"/"); ok {
-			return "azureml://subscriptions/" + ws.Subscription + "/resourcegroups/" + ws.ResourceGroup + "/workspaces/" + ws.Name + "/datastores/" + name + "/paths/" + rest
+			return pathURI(ws, name, rest)
 		}
 	}
 	return ""

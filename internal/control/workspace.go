@@ -75,8 +75,8 @@ func (c *Control) DeleteWorkspace(ctx context.Context, _ workspace.Principal, ws
 		if len(computes) > 0 {
 			return &workspace.Problem{
 				Class: workspace.Conflict, Code: "WorkspaceInUse", Target: ws.Name,
-				Message: fmt.Sprintf("workspace %s has %d computes attached, %s among them", quote(ws.Name), len(computes), quote(computes[0].Name)),
-				Mend:    "detach them first: moorage compute detach " + computes[0].Name,
+				Message: "workspace " + quote(ws.Name) + " has " + some(len(computes), "attached compute", computes[0].Name),
+				Mend:    "detach what is attached first: moorage compute detach " + computes[0].Name,
 			}
 		}
 		if err := tx.DeleteTracking(ctx, ws.ID); err != nil {

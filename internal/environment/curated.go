@@ -155,10 +155,10 @@ func (c Curated) resolve(s Spec) (resolved Spec, say string, err error) {
 	}
 	r := c.find(name)
 	if r == nil {
-		return s, "", c.unknown(name)
+		return s, "", c.Unknown(name)
 	}
 	resolved = r.spec()
-	resolved.Pip = append(slices.Clone(resolved.Pip), s.Pip...)
+	resolved.Pip, resolved.Variables = append(slices.Clone(resolved.Pip), s.Pip...), s.Variables
 	say = fmt.Sprintf("curated environment %s as packages", name)
 	if r.Note != "" {
 		say += " (" + r.Note + ")"
@@ -166,7 +166,8 @@ func (c Curated) resolve(s Spec) (resolved Spec, say string, err error) {
 	return resolved, say, nil
 }
 
-func (c Curated) unknown(name string) error {
+// Unknown is the problem of a name that the table lacks; it names the nearest.
+func (c Curated) Unknown(name string) *workspace.Problem {
 	p := &workspace.Problem{
 		Class: workspace.Invalid, Code: "UnknownCuratedEnvironment", Target: "environment",
 		Message: fmt.Sprintf("the curated environment %q is not known", clip(name)),
@@ -185,7 +186,15 @@ func (c Curated) nearest(name string, n int) []string {
 	slices.SortStableFunc(names, func(a, b string) int {
 		return distance(name, strings.ReplaceAll(curatedName(a), "*", "")) - distance(name, strings.ReplaceAll(curatedName(b), "*", ""))
 	})
-	return names[:min(n, len(names))]
+	var near []string
+	seen := map[string]bool{}
+	for _, each := range names {
+		if stem := strings.TrimRight(curatedName(each), "-.*"); len(near) < n && !seen[stem] { // a name and its pattern are one
+			seen[stem] = true
+			near = append(near, each)
+		}
+	}
+	return near
 }
 
 // distance is the number of letters to insert, delete or replace to make b of a.

@@ -18,6 +18,11 @@ type recipe struct {
 	Conda    []condaPackage // without python
 	Pip      []string
 	Options  []string // of a requirements file, e.g. "--extra-index-url https://…"
+
+	Dockerfile  bool
+	Interpreter string
+	// Say tells what stands for something else here. It follows from the rest, and is no part of the key.
+	Say []string
 }
 
 // packages tells whether anything has to be installed or a certain Python is needed.
@@ -45,7 +50,7 @@ func (s Spec) normalise() (recipe, error) {
 	if err != nil {
 		return recipe{}, err
 	}
-	r := recipe{Image: strings.TrimSpace(s.Image)}
+	r := recipe{Image: strings.TrimSpace(s.Image), Dockerfile: s.Dockerfile, Interpreter: s.Interpreter}
 	if r.Python, err = pythonRange(s.Python); err != nil {
 		return recipe{}, err
 	}
@@ -74,13 +79,21 @@ func (s Spec) normalise() (recipe, error) {
 		if err != nil {
 			return recipe{}, err
 		}
+		if meansDefaultIndex(option) {
+			r.Say = append(r.Say, "the public index by its old address means the default index")
+			option = ""
+		}
 		if option != "" {
 			r.Options = append(r.Options, option)
+		}
+		if core, say, ok := sdk(requirement); ok {
+			requirement, r.Say = core, append(r.Say, say)
 		}
 		if requirement != "" {
 			r.Pip = append(r.Pip, requirement)
 		}
 	}
+	r.Say = unique(r.Say)
 	r.Options = unique(r.Options)
 	slices.Sort(r.Pip)
 	r.Pip = slices.Compact(r.Pip)

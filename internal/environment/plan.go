@@ -1,9 +1,12 @@
 package environment
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/moorage-ml/moorage/internal/compute"
@@ -17,15 +20,17 @@ type Tools struct {
 	Uv func(ctx context.Context, goos, goarch string) (compute.Tool, error)
 	// Index is the operator's choice of package index. The zero value leaves it to each target's own configuration.
 	Index Index
+	// Python is what to do where the Python that is asked for is not there.
+	Python Policy
 }
 
 // Plan says how a target makes what spec asks for. facts are the Details of the target's Probe: "os", "arch", "python",
-// and the paths of "micromamba", "mamba", "conda", "pixi" and "uv" where it has them. The plan is nil when nothing is to be
-// made: the job then runs with the target's own Python. Its Say line tells which way was taken and why.
+// the paths of "micromamba", "mamba", "conda", "pixi", "uv", "docker" and "podman" where it has them, and "image" where its jobs
+// run in containers of that image. The plan is nil when nothing is asked for. Its Say line tells which way was taken and why.
 //
-// Targets are taken to have no container engine: an image is not used, and said not to be. A build context is a
-// Problem Unsupported, an unknown curated name a Problem that lists the nearest ones. What the target's package manager
-// will refuse is not foreseen: its own words end the job in Preparing.
+// An image is not used, and said not to be, and why. A build context is a Problem Unsupported, an unknown curated name a
+// Problem that lists the nearest ones. What the target's package manager will refuse is not foreseen: its own words end the
+// job in Preparing.
 func Plan(ctx context.Context, spec Spec, facts map[string]string, tools Tools, curated Curated) (*compute.Environment, error) {
 	if spec.Build != nil {
 		return nil, buildUnsupported()
@@ -42,24 +47,51 @@ func Plan(ctx context.Context, spec Spec, facts map[string]string, tools Tools, 
 	if curatedSay != "" {
 		say = append(say, curatedSay)
 	}
-	if r.Image != "" {
-		say = append(say, fmt.Sprintf("warning: image %s is not used, because this kind of compute runs no containers", r.Image))
-	}
-	if !r.packages() {
-		if len(say) == 0 {
-			return nil, nil
-		}
-		say = append(say, "the job runs with the machine's own Python")
-		return &compute.Environment{Hash: hash("own", r.Image), Say: strings.Join(say, "; ")}, nil
-	}
+	say = append(append(say, r.Say...), outsideContainer(r, facts)...)
 	var e *compute.Environment
-	if w := condaWay(r, facts); w != nil {
+	switch w := condaWay(r, facts); {
+	case r.Interpreter != "":
+		e = ownPython(r)
+	case !r.packages() && len(say) == 0 && len(spec.Variables) == 0:
+		return nil, nil
+	case !r.packages():
+		e = machinesPython()
+	case w != nil:
 		e = w.plan(r, tools.Index)
-	} else if e, err = uvPlan(ctx, r, facts, tools); err != nil {
-		return nil, err
+	default:
+		if e, err = uvPlan(ctx, r, facts, tools); err != nil {
+			return nil, err
+		}
 	}
-	e.Say = strings.Join(append(say, e.Say), "; ")
+	for _, name := range slices.Sorted(maps.Keys(spec.Variables)) {
+		e.Env = append(e.Env, name+"="+spec.Variables[name])
+	}
+	if e.Say != "" {
+		say = append(say, e.Say)
+	}
+	e.Say = strings.Join(say, "; ")
 	return e, nil
+}
+
+// outsideContainer says that no container is used for a job that asks for one, and why.
+func outsideContainer(r recipe, facts map[string]string) []string {
+	what := "image " + r.Image + " is not used"
+	switch {
+	case r.Dockerfile:
+		what = "no image is built of the environment's Dockerfile"
+	case r.Image == "":
+		return nil
+	}
+	why := "this kind of compute runs no containers"
+	switch {
+	case facts["image"] != "":
+		why = "jobs of this compute run in containers of " + facts["image"]
+	case facts["docker"] != "":
+		why = "jobs of this kind of compute run outside of containers, although the machine has " + facts["docker"]
+	case facts["podman"] != "":
+		why = "jobs of this kind of compute run outside of containers, although the machine has " + facts["podman"]
+	}
+	return []string{"warning: " + what + ", because " + why}
 }
 
 func buildUnsupported() error {
@@ -179,18 +211,21 @@ func uvPlan(ctx context.Context, r recipe, facts map[string]string, tools Tools)
 	fromConda, warnings := onPyPI(r.Conda)
 	requirements := unique(append(fromConda, r.Pip...))
 	files := tools.Index.files()
-	files["uv.sh"] = uvScript
+	files["uv.sh"], files["venv.sh"] = uvScript, venvScript
 	files["requirements.txt"] = strings.Join(append(uvOptions(r.Options), requirements...), "\n") + "\n"
 	run := func(args ...string) []string {
 		return tools.Index.env("UV_DEFAULT_INDEX", "UV_INDEX", append([]string{"sh", "{{env}}/uv.sh", "{{env}}", program}, args...))
 	}
-	venv := run("venv")
+	policy := cmp.Or(tools.Python, Compatible)
+	venv := []string{"sh", "{{env}}/venv.sh", "{{env}}", program, string(policy)}
 	if r.Python != "" {
-		venv = append(venv, "--python", r.Python)
+		venv = append(venv, r.Python)
+		warnings = append(warnings, pythonSay(r.Python, policy))
 	}
+	venv = tools.Index.env("UV_DEFAULT_INDEX", "UV_INDEX", venv)
 	e := &compute.Environment{
-		Hash:  hash("uv", r.key(), tools.Index.key()),
-		Steps: []compute.Step{{Args: append(venv, "{{env}}/venv"), Files: files}},
+		Hash:  hash("uv", r.key(), tools.Index.key(), string(policy)),
+		Steps: []compute.Step{{Args: venv, Files: files}},
 		Tools: placed,
 		Path:  []string{"venv/bin"},
 		Env:   []string{"VIRTUAL_ENV={{env}}/venv"},
@@ -201,6 +236,13 @@ func uvPlan(ctx context.Context, r recipe, facts map[string]string, tools Tools)
 		e.Steps = append(e.Steps, compute.Step{Args: append(install, uvFlags(r.Options)...)})
 	}
 	return e, nil
+}
+
+func pythonSay(python string, policy Policy) string {
+	if policy == Exact {
+		return "Python " + python + " and no other"
+	}
+	return "Python " + python + ", or the nearest that can be had"
 }
 
 // uvOptions are the lines of a requirements file that uv takes.

@@ -50,10 +50,13 @@ func TestNothingAskedIsTheTargetsOwn(t *testing.T) {
 
 func TestImageAloneIsTheTargetsOwnAndSaysSo(t *testing.T) {
 	e := mustPlan(t, Spec{Image: "example.org/base:1"}, nil, Tools{})
-	if e == nil || len(e.Steps) != 0 || e.Hash == "" {
+	if e == nil || len(e.Steps) != 1 || len(e.Tools) != 0 || e.Hash == "" {
 		t.Fatalf("got %+v", e)
 	}
-	for _, say := range []string{"warning", "example.org/base:1", "own Python"} {
+	if diff := cmp.Diff([]string{"sh", "{{env}}/python.sh", "{{env}}", "python", "optional"}, e.Steps[0].Args); diff != "" {
+		t.Error(diff)
+	}
+	for _, say := range []string{"warning: image example.org/base:1 is not used, because this kind of compute runs no containers", "own Python"} {
 		if !strings.Contains(e.Say, say) {
 			t.Errorf("%q does not say %q", e.Say, say)
 		}
@@ -77,8 +80,9 @@ func TestBuildContextIsRefusedWithAMend(t *testing.T) {
 func TestUvTakesCondaPackagesByTheirPyPINames(t *testing.T) {
 	e := mustPlan(t, Spec{CondaFile: condaAndPip}, map[string]string{"os": "linux", "arch": "x86_64"}, Tools{Uv: withUv})
 	want := []compute.Step{
-		{Args: []string{"sh", "{{env}}/uv.sh", "{{env}}", "{{tool.uv}}", "venv", "--python", "3.11", "{{env}}/venv"}, Files: map[string]string{
+		{Args: []string{"sh", "{{env}}/venv.sh", "{{env}}", "{{tool.uv}}", "compatible", "3.11"}, Files: map[string]string{
 			"uv.sh":            uvScript,
+			"venv.sh":          venvScript,
 			"requirements.txt": "--extra-index-url https://example.org/simple\npandas\ntorch==2.1.*\nsix==1.16.0\n",
 		}},
 		{Args: []string{"sh", "{{env}}/uv.sh", "{{env}}", "{{tool.uv}}", "pip", "install", "--python", "{{env}}/venv/bin/python", "-r", "{{env}}/requirements.txt", "--prerelease", "allow"}},

@@ -28,6 +28,12 @@ type Spec struct {
 	// Pip are lines of a requirements file, in addition to those in CondaFile.
 	Pip   []string `json:"pip,omitempty"`
 	Build *Build   `json:"build,omitempty"`
+	// Dockerfile: its image is to be built from a Dockerfile, which is not kept here.
+	Dockerfile bool `json:"dockerfile,omitempty"`
+	// Interpreter is the Python to use as it is, a path or a name on the target; nothing is installed then.
+	Interpreter string `json:"interpreter,omitempty"`
+	// Variables are set in the job, unless the job sets them itself.
+	Variables map[string]string `json:"variables,omitempty"`
 }
 
 // Build is a context for building an image.
@@ -38,7 +44,8 @@ type Build struct {
 
 // Empty tells whether the spec asks for nothing.
 func (s Spec) Empty() bool {
-	return s.Curated == "" && s.Image == "" && s.CondaFile == "" && s.Python == "" && len(s.Pip) == 0 && s.Build == nil
+	return s.Curated == "" && s.Image == "" && s.CondaFile == "" && s.Python == "" && len(s.Pip) == 0 && s.Build == nil &&
+		!s.Dockerfile && s.Interpreter == "" && len(s.Variables) == 0
 }
 
 // FromARM reads the properties of an ARM environment version (azureml-v2.md §11): image, condaFile, build. Fields that

@@ -18,16 +18,8 @@ import (
 func realUv(t *testing.T) (tools Tools, paths map[string]string) {
 	t.Helper()
 	engine.Need(t, "python3", "apt-get install python3")
-	cache := os.Getenv("MOORAGE_CACHE")
-	if cache == "" {
-		base, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cache = filepath.Join(base, "moorage-test")
-	}
 	k := &kept{}
-	u, err := NewUvTool(UvConfig{Dir: filepath.Join(cache, "uv"), Objects: k})
+	u, err := NewUvTool(UvConfig{Dir: filepath.Join(testCache(t), "uv"), Objects: k})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,6 +32,19 @@ func realUv(t *testing.T) (tools Tools, paths map[string]string) {
 		t.Fatal(err)
 	}
 	return Tools{Uv: u.Get}, map[string]string{"uv": path}
+}
+
+// testCache is a folder that stays between runs.
+func testCache(t *testing.T) string {
+	t.Helper()
+	if cache := os.Getenv("MOORAGE_CACHE"); cache != "" {
+		return cache
+	}
+	base, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(base, "moorage-test")
 }
 
 // make carries out a plan as a keeper does, and returns the environment's folder and what the steps printed.
@@ -100,52 +105,11 @@ func TestPackageThatDoesNotExistFailsInTheResolversWords(t *testing.T) {
 func TestPythonThatCannotBeHadFailsInTheResolversWords(t *testing.T) {
 	tools, paths := realUv(t)
 	t.Setenv("UV_OFFLINE", "1")
+	tools.Python = Exact
 	e := mustPlan(t, Spec{Python: "3.99", Pip: []string{"six"}}, map[string]string{"os": runtime.GOOS, "arch": runtime.GOARCH}, tools)
 	_, output, err := makeEnvironment(t, e, paths)
 	if err == nil || !strings.Contains(output, "3.99") {
 		t.Errorf("got %v:\n%s", err, output)
-	}
-}
-
-// On a machine whose pip is told of an index, uv asks that one, whatever form the telling has.
-func TestPipsOwnConfigurationServesUv(t *testing.T) {
-	const show = `printf '%s|%s|%s' "${UV_DEFAULT_INDEX:-}" "${UV_INDEX:-}" "${SSL_CERT_FILE:-}"`
-	run := func(t *testing.T, home string, env ...string) string {
-		t.Helper()
-		script := filepath.Join(t.TempDir(), "uv.sh")
-		if err := os.WriteFile(script, []byte(uvScript), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.CommandContext(t.Context(), "sh", script, "/e", "sh", "-c", show)
-		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + home}, env...)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-		return string(out)
-	}
-	home := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(home, ".config/pip"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	conf := "[list]\nindex-url = https://no.example/\n[global]\ntimeout=1\nindex-url = https://conf.example/simple\nextra-index-url=https://extra.example/\ncert = /c.pem\n"
-	if err := os.WriteFile(filepath.Join(home, ".config/pip/pip.conf"), []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for name, c := range map[string]struct {
-		env  []string
-		want string
-	}{
-		"pip.conf":      {nil, "https://conf.example/simple|https://extra.example/|/c.pem"},
-		"variables win": {[]string{"PIP_INDEX_URL=https://env.example/", "PIP_CERT=/e.pem"}, "https://env.example/|https://extra.example/|/e.pem"},
-		"uv's own wins": {[]string{"UV_DEFAULT_INDEX=https://uv.example/", "SSL_CERT_FILE=/u.pem"}, "https://uv.example/||/u.pem"},
-	} {
-		if got := run(t, home, c.env...); got != c.want {
-			t.Errorf("%s: got %q, want %q", name, got, c.want)
-		}
-	}
-	if got := run(t, t.TempDir()); !strings.HasPrefix(got, "||") {
-		t.Errorf("nothing is configured: got %q", got)
 	}
 }
 

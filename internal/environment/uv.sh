@@ -3,33 +3,51 @@
 set -eu
 home=$1
 shift
+: "${HOME:=/nonexistent}"
+config=${XDG_CONFIG_HOME:-$HOME/.config}
 
-# The value of a key in pip's files, nearest first.
+# The value of a key in pip's files, nearest first. Lines that begin with a space go on with the value before them.
 pip_setting() {
-	for file in "${PIP_CONFIG_FILE:-}" "${HOME:-/nonexistent}/.config/pip/pip.conf" "${HOME:-/nonexistent}/.pip/pip.conf" /etc/pip.conf; do
+	[ "${PIP_CONFIG_FILE:-}" != /dev/null ] || return 0 # pip's way to say: no files
+	for file in "${PIP_CONFIG_FILE:-}" "$config/pip/pip.conf" "$HOME/.pip/pip.conf" \
+		"$HOME/Library/Application Support/pip/pip.conf" /etc/xdg/pip/pip.conf /etc/pip.conf; do
 		[ -f "$file" ] || continue
 		value=$(awk -v key="$1" '
-			/^[ \t]*\[/ { inside = ($0 ~ /\[(global|install)\]/) }
-			inside && match($0, "^" key "[ \t]*[=:][ \t]*") { print substr($0, RLENGTH + 1); exit }' "$file")
+			/^[ \t]*[#;]/ { next }
+			/^\[/ { inside = ($0 ~ /^\[(global|install)\]/); mine = 0; next }
+			mine && /^[ \t]+[^ \t]/ { sub(/^[ \t]+/, ""); value = value " " $0; next }
+			{ mine = 0 }
+			inside { line = $0; name = line; sub(/[ \t]*[=:].*$/, "", name); gsub(/_/, "-", name)
+				if (name == key) { sub(/^[^=:]*[=:][ \t]*/, "", line); value = line; mine = 1 } }
+			END { sub(/^[ \t]+/, "", value); print value }' "$file")
 		[ -z "$value" ] || { printf '%s' "$value"; return; }
 	done
 }
+# on NAME VALUE: exports a variable, unless it has a value or there is none to give.
+on() { eval "[ -n \"\${$1:-}\" ]" || [ -z "$2" ] || export "$1=$2"; }
+commas() { printf '%s' "$1" | tr -s ' \n' ','; }
 
-if [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}${UV_INDEX:-}" ] && [ ! -f "${HOME:-/nonexistent}/.config/uv/uv.toml" ] && [ ! -f /etc/uv/uv.toml ]; then
-	index=${PIP_INDEX_URL:-$(pip_setting index-url)}
-	extra=${PIP_EXTRA_INDEX_URL:-$(pip_setting extra-index-url)}
-	links=${PIP_FIND_LINKS:-$(pip_setting find-links)}
-	[ -z "$index" ] || export UV_DEFAULT_INDEX="$index"
-	[ -z "$extra" ] || export UV_INDEX="$extra"
-	[ -z "$links" ] || [ -n "${UV_FIND_LINKS:-}" ] || export UV_FIND_LINKS="$(printf '%s' "$links" | tr -s ' \n' ',')"
+if [ -z "${UV_CONFIG_FILE:-}" ] && [ ! -f "$config/uv/uv.toml" ] && [ ! -f /etc/uv/uv.toml ]; then
+	if [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}${UV_INDEX:-}" ]; then
+		on UV_DEFAULT_INDEX "${PIP_INDEX_URL:-$(pip_setting index-url)}"
+		on UV_INDEX "${PIP_EXTRA_INDEX_URL:-$(pip_setting extra-index-url)}"
+		on UV_FIND_LINKS "$(commas "${PIP_FIND_LINKS:-$(pip_setting find-links)}")"
+		case ${PIP_NO_INDEX:-$(pip_setting no-index)} in 1 | [Tt]rue | [Yy]es | on) on UV_NO_INDEX 1 ;; esac
+	fi
+	# Several indexes are one to pip, of which the best version is taken; what is written for pip relies on it.
+	on UV_INDEX_STRATEGY unsafe-best-match
 fi
+on UV_INSECURE_HOST "${PIP_TRUSTED_HOST:-$(pip_setting trusted-host)}"
+on SSL_CLIENT_CERT "${PIP_CLIENT_CERT:-$(pip_setting client-cert)}"
+proxy=${PIP_PROXY:-$(pip_setting proxy)}
+[ -n "${https_proxy:-}${ALL_PROXY:-}" ] || on HTTPS_PROXY "$proxy"
+[ -n "${http_proxy:-}${ALL_PROXY:-}" ] || on HTTP_PROXY "$proxy"
 if [ -z "${SSL_CERT_FILE:-}" ]; then
-	cert=${PIP_CERT:-${REQUESTS_CA_BUNDLE:-$(pip_setting cert)}}
-	if [ -n "$cert" ]; then
-		export SSL_CERT_FILE="$cert"
-	elif [ -f /etc/ssl/certs/ca-certificates.crt ] || [ -f /etc/pki/tls/certs/ca-bundle.crt ]; then
+	on SSL_CERT_FILE "${PIP_CERT:-${REQUESTS_CA_BUNDLE:-${CURL_CA_BUNDLE:-$(pip_setting cert)}}}"
+	if [ -z "${SSL_CERT_FILE:-}" ] && { [ -f /etc/ssl/certs/ca-certificates.crt ] || [ -f /etc/pki/tls/certs/ca-bundle.crt ] || [ -f /etc/ssl/ca-bundle.pem ]; }; then
 		# uv brings its own roots; those of the machine may hold one of its owner's.
-		export UV_NATIVE_TLS="${UV_NATIVE_TLS:-1}" UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}"
+		on UV_NATIVE_TLS 1
+		on UV_SYSTEM_CERTS 1
 	fi
 fi
 

@@ -30,8 +30,9 @@ const (
 
 // Placeholders in the values of Job.Env, filled in by the supervisor.
 const (
-	WayBackAddress = "{{wayback}}" // host:port of the way back
-	CAFile         = "{{cafile}}"  // path of a bundle of the target's roots and the server's CA
+	WayBackAddress = "{{wayback}}"  // host:port of the way back
+	CAFile         = "{{cafile}}"   // path of a bundle of the target's roots and the server's CA
+	BlobHost       = "{{blobhost}}" // the same as WayBackAddress, by a name of the form to which azureml-core uploads; see names.go
 )
 
 // Input is a file or folder placed before the command starts. Exactly one of Tree, URL and Path is set.

@@ -32,6 +32,8 @@ func Main(argv, args []string) int {
 		return supervise(args[2], os.Stdout)
 	case args[0] == "env" && len(args) == 2:
 		return printEnvironment(args[1])
+	case args[0] == "namespaced" && len(args) >= 2:
+		return namespaced(args[1], args[2:])
 	case args[0] == "version":
 		fmt.Println("moorage keeper, protocol", Protocol, "folder format", format)
 		return 0

@@ -49,7 +49,10 @@ func (s *supervisor) ready(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.doors(job)
+	if err := s.doors(job); err != nil {
+		return err
+	}
+	return s.nameBack(ctx, job)
 }
 
 // note writes a line to the log of preparing.

@@ -40,7 +40,7 @@ func (s *supervisor) command(ctx context.Context) Exit {
 		timer := time.AfterFunc(time.Until(started.Started.Add(s.spec.Job.Timeout)), func() { cancel(errTimedOut) })
 		defer timer.Stop()
 	}
-	t, err := startTree([]string{"/bin/sh", "-c", text}, env, filepath.Join(s.dir, dirCode), log)
+	t, err := s.names.start([]string{"/bin/sh", "-c", text}, env, filepath.Join(s.dir, dirCode), log)
 	if err != nil {
 		return Exit{Outcome: Failed, Code: -1, Problem: &workspace.Problem{
 			Code: "CommandNotStarted", Message: "the command could not be started", Cause: err.Error(),
@@ -133,11 +133,12 @@ func (s *supervisor) environ() []string {
 	} else if s.spec.HideGPUs {
 		vars["CUDA_VISIBLE_DEVICES"] = ""
 	}
-	fill := strings.NewReplacer(WayBackAddress, s.back.address(), CAFile, filepath.Join(s.dir, fileCA))
+	fill := strings.NewReplacer(WayBackAddress, s.back.address(), BlobHost, s.names.host(), CAFile, filepath.Join(s.dir, fileCA))
 	for name, value := range s.spec.Job.Env {
 		vars[name] = fill.Replace(value)
 	}
 	maps.Copy(vars, s.given.Secrets)
+	s.names.enter(vars, s.back != nil)
 	vars[processMark] = s.mark
 	vars["PWD"] = filepath.Join(s.dir, dirCode)
 	out := make([]string, 0, len(vars))
@@ -161,7 +162,7 @@ type tree struct {
 }
 
 // startTree starts a command in a session of its own. Standard output and error are the file itself, never a pipe.
-func startTree(argv, env []string, dir string, out *os.File) (*tree, error) {
+func startTree(argv, env []string, dir string, out *os.File, attr *syscall.SysProcAttr) (*tree, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, err
@@ -173,7 +174,7 @@ func startTree(argv, env []string, dir string, out *os.File) (*tree, error) {
 		// The command is to die with the thread that started it, which must therefore live as long.
 		runtime.LockOSThread()
 		t.pid, err = syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{
-			Dir: dir, Env: env, Files: []uintptr{null.Fd(), out.Fd(), out.Fd()}, Sys: commandAttr(),
+			Dir: dir, Env: env, Files: []uintptr{null.Fd(), out.Fd(), out.Fd()}, Sys: attr,
 		})
 		began <- err
 		if err == nil {

@@ -38,6 +38,7 @@ type supervisor struct {
 	env     *fileLock         // shared, while the job uses an environment
 	prepare *os.File
 	back    *wayBack
+	names   *names
 	mark    string
 
 	mu    sync.Mutex
@@ -237,6 +238,7 @@ func (s *supervisor) run(ctx context.Context) Exit {
 	}
 	defer func() {
 		s.env.releaseIfHeld()
+		s.names.close()
 		s.back.close()
 	}()
 	if ready := <-prepared; ready != nil {

@@ -28,7 +28,7 @@ type wayBack struct {
 func (s *supervisor) doors(job Job) error {
 	var back, ca bool
 	for _, v := range job.Env {
-		back = back || strings.Contains(v, WayBackAddress)
+		back = back || strings.Contains(v, WayBackAddress) || strings.Contains(v, BlobHost)
 		ca = ca || strings.Contains(v, CAFile)
 	}
 	if ca {

@@ -28,6 +28,10 @@ type JobBuilder struct {
 	Curated environment.Curated
 	// Credential gives the secret by which a job's own requests are known.
 	Credential func(jobID string, attempt int) workspace.Secret
+	// Token gives the same as a token, for clients that take nothing else, and tells its end. nil: such clients find none.
+	Token func(jobID string, attempt int) (workspace.Secret, time.Time)
+	// ExperimentID gives the id by which Azure's run history knows an experiment; nil: jobs are told the name alone.
+	ExperimentID func(ws workspace.Workspace, experiment string) string
 	// Limits tells what a kind cannot do.
 	Limits func(kind string) compute.Limits
 	// Grace is how long a job may take to end when asked to.
@@ -65,46 +69,13 @@ func (b *JobBuilder) Build(ctx context.Context, row store.Job, c store.Compute) 
 		return compute.Job{}, err
 	}
 	job.Env = names(ws, row)
+	b.experiment(ws, row, job.Env)
 	if !b.Limits(c.Kind).NoWayBack {
-		credential := b.Credential(row.ID, max(row.Attempt, 1))
 		maps.Copy(job.Env, ways(ws, row))
-		job.Secrets = map[string]workspace.Secret{
-			"MLFLOW_TRACKING_TOKEN": credential,
-			"IDENTITY_HEADER":       credential,
-		}
+		job.Secrets = b.secrets(row, job.Env)
 	}
 	maps.Copy(job.Env, spec.Variables)
 	return job, nil
-}
-
-// names are the variables that tell a job who it is (azureml-v2.md §1.1, mlflow.md §13).
-func names(ws workspace.Workspace, row store.Job) map[string]string {
-	return map[string]string{
-		"AZUREML_RUN_ID":             row.Name,
-		"AZUREML_EXPERIMENT_NAME":    row.Experiment,
-		"AZUREML_ARM_SUBSCRIPTION":   ws.Subscription,
-		"AZUREML_ARM_RESOURCEGROUP":  ws.ResourceGroup,
-		"AZUREML_ARM_WORKSPACE_NAME": ws.Name,
-		"AZUREML_ARM_PROJECT_NAME":   row.Experiment,
-		"MOORAGE_JOB":                row.Name,
-		"PYTHONUNBUFFERED":           "1",
-	}
-}
-
-// ways are the variables by which a job's clients find this server. They lead to it by the way back, so they work on a
-// machine that cannot reach it, and a target without a way back gets none: clients would wait for what never comes.
-func ways(ws workspace.Workspace, row store.Job) map[string]string {
-	const way = compute.WayBackAddress
-	return map[string]string{
-		"MLFLOW_TRACKING_URI":    "http://" + way + "/mlflow/v1.0" + ws.Path(),
-		"MLFLOW_RUN_ID":          row.Name,
-		"MLFLOW_EXPERIMENT_NAME": row.Experiment,
-		"ARM_CLOUD_METADATA_URL": "https://" + way + "/metadata/endpoints?api-version=2019-05-01",
-		"IDENTITY_ENDPOINT":      "http://" + way + "/msi/token",
-		"REQUESTS_CA_BUNDLE":     compute.CAFile,
-		// The link that MLflow would print leads to the way back, which nobody outside the job can follow.
-		"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-	}
 }
 
 func (b *JobBuilder) environment(ctx context.Context, spec workspace.JobSpec, c store.Compute) (*compute.Environment, error) {

@@ -54,12 +54,14 @@ type Config struct {
 	CAS     *blob.CAS
 	Fleet   *fleet.Fleet
 	Builder Builder
-	Server  string // this server's id, part of every key
-	Holder  string // this process's id, the holder of leases
-	Log     *slog.Logger
-	Clock   clock.Source
-	Policy  Policy
-	Fault   *fault.Points
+	// Ended does what else belongs to a job's end, in the transaction that writes it; nil: nothing.
+	Ended  func(ctx context.Context, tx *store.Tx, job store.Job) error
+	Server string // this server's id, part of every key
+	Holder string // this process's id, the holder of leases
+	Log    *slog.Logger
+	Clock  clock.Source
+	Policy Policy
+	Fault  *fault.Points
 }
 
 // Builder turns a job's row into what a target runs: environment planned, inputs made trees, variables set. It may

@@ -453,6 +453,11 @@ func (s step) write(ctx context.Context, row *store.Job, environments ...store.P
 			}
 		}
 		tx.Saw(h.id, row.ID)
+		if row.State.Terminal() && h.cfg.Ended != nil {
+			if err := h.cfg.Ended(ctx, tx, *row); err != nil {
+				return err
+			}
+		}
 		return tracking.SetJobRunState(ctx, tx, *row)
 	})
 	if err != nil {

@@ -45,7 +45,15 @@ type Config struct {
 	Curated string `yaml:"curated_environments"`
 	// PackageIndex is the simple index from which environments are made; empty: each target's own configuration.
 	PackageIndex string `yaml:"package_index"`
-	Jobs         Jobs   `yaml:"jobs"`
+	// Python is which one serves in an environment where the one that it names is not on a compute: exact, or compatible,
+	// which is the default.
+	Python environment.Policy `yaml:"python"`
+	Jobs   Jobs               `yaml:"jobs"`
+	// Azure is asked for the addresses of resource ids that nobody has entered.
+	Azure Azure `yaml:"azure"`
+	// AzureStrict demands of what is attached what Azure demands: Ubuntu and a public address of machines, a public address
+	// of HDInsight clusters.
+	AzureStrict bool `yaml:"azure_strict"`
 	// MinFree is how much room must be free on the disks of data and blobs for new work to be taken; default 500 MB, but
 	// a tenth of the disk at most.
 	MinFree Size `yaml:"min_free"`

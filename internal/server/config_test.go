@@ -122,3 +122,15 @@ func FuzzSize(f *testing.F) {
 		}
 	})
 }
+
+func TestUploadsGoToANameOfTheirForm(t *testing.T) {
+	for want, names := range map[string][]string{
+		"moorage.blob.localhost": {"gpu-box.lan", "10.0.0.5"},
+		"up.blob.gpu-box.lan":    {"gpu-box.lan", "up.blob.gpu-box.lan", "other.blob.lan"},
+	} {
+		s := &Server{cfg: Config{Names: names}}
+		if got := s.blobHost(); got != want {
+			t.Errorf("with the names %v it is %s, want %s", names, got, want)
+		}
+	}
+}

@@ -22,6 +22,9 @@ func (s *Server) environments() (environment.Tools, environment.Curated, error) 
 	if p := index.Check(); p != nil {
 		return environment.Tools{}, curated, p
 	}
+	if p := s.cfg.Python.Check(); p != nil {
+		return environment.Tools{}, curated, p
+	}
 	uv, err := environment.NewUvTool(environment.UvConfig{
 		Dir: filepath.Join(s.cfg.Data, "tools"), Objects: s.cas, Index: workspace.NewSecret(s.cfg.PackageIndex), Log: s.log,
 	})
@@ -29,7 +32,8 @@ func (s *Server) environments() (environment.Tools, environment.Curated, error) 
 		return environment.Tools{}, curated, err
 	}
 	return environment.Tools{
-		Uv:    func(ctx context.Context, goos, goarch string) (compute.Tool, error) { return uv.Get(ctx, goos, goarch) },
-		Index: index,
+		Uv:     func(ctx context.Context, goos, goarch string) (compute.Tool, error) { return uv.Get(ctx, goos, goarch) },
+		Index:  index,
+		Python: s.cfg.Python,
 	}, curated, nil
 }

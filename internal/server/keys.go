@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
+	"github.com/moorage-ml/moorage/internal/api/data/history"
 	"github.com/moorage-ml/moorage/internal/authn"
 	"github.com/moorage-ml/moorage/internal/secret"
 	"github.com/moorage-ml/moorage/internal/store"
@@ -47,7 +50,7 @@ func (s *Server) openKeys(ctx context.Context) error {
 	if len(signing) != 32 {
 		return errors.New("server: the signing key has a wrong length")
 	}
-	s.auth, err = authn.New(authn.Config{Key: [32]byte(signing), Server: id, Admin: admin, Clock: s.opts.Clock, Jobs: s.credentialJob})
+	s.auth, err = authn.New(authn.Config{Key: [32]byte(signing), Server: id, Admin: admin, Clock: s.opts.Clock, Jobs: s.credentialJob, Runs: s.runOver})
 	return err
 }
 
@@ -76,7 +79,7 @@ func (s *Server) certificates(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pair, err := authority.Issue(s.cfg.Names, s.opts.Clock.Now())
+	pair, err := authority.Issue(append(slices.Clip(s.cfg.Names), s.blobHost()), s.opts.Clock.Now())
 	if err != nil {
 		return err
 	}
@@ -92,6 +95,24 @@ func (s *Server) credentialJob(ctx context.Context, jobID string) (authn.Job, er
 		return authn.Job{}, err
 	}
 	return authn.Job{Name: j.Name, Workspace: j.WorkspaceID, Attempt: j.Attempt, Over: j.State.Terminal()}, nil
+}
+
+// experimentID is the id by which the run history names an experiment.
+func experimentID(ws workspace.Workspace, experiment string) string {
+	return history.ExperimentID(ws.ID, experiment)
+}
+
+// afterEnd is for how long the token of a run without a job is good after the run ended: a script may end its run itself,
+// and what it wrote is uploaded then.
+const afterEnd = 15 * time.Minute
+
+// runOver tells authn whether a run without a job has ended.
+func (s *Server) runOver(ctx context.Context, workspaceID, run string) (bool, error) {
+	r, err := s.store.Run(ctx, workspaceID, run)
+	if err != nil {
+		return true, err
+	}
+	return r.Job || r.End > 0 && s.opts.Clock.Millis()-r.End > afterEnd.Milliseconds(), nil
 }
 
 // setting reads a value that is made once for all servers on the store.

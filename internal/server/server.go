@@ -23,7 +23,6 @@ import (
 	"github.com/moorage-ml/moorage/internal/api/all"
 	"github.com/moorage-ml/moorage/internal/authn"
 	"github.com/moorage-ml/moorage/internal/blob"
-	"github.com/moorage-ml/moorage/internal/catalog"
 	"github.com/moorage-ml/moorage/internal/clock"
 	"github.com/moorage-ml/moorage/internal/compute"
 	"github.com/moorage-ml/moorage/internal/control"
@@ -139,7 +138,7 @@ func (s *Server) openData(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.blob = tracking.InlineLogs{Store: disk, Jobs: s.store}
+	s.blob = tracking.RunFiles{Store: disk, Rows: s.store}
 	s.cas = blob.NewCAS(disk, s.store, s.opts.Clock)
 	s.space = &space{folders: []string{s.cfg.Data, s.cfg.Blobs}, min: s.cfg.MinFree, now: s.opts.Clock.Now, log: s.log}
 	return nil
@@ -155,6 +154,10 @@ func (s *Server) wire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	addresses, err := s.addresses()
+	if err != nil {
+		return err
+	}
 	s.way = newWayBack(s.tls)
 	s.fleet = fleet.New(fleet.Config{
 		Drivers:  s.opts.Drivers,
@@ -163,8 +166,9 @@ func (s *Server) wire(ctx context.Context) error {
 		WayBack: s.way.Serve, CA: s.ca, Keeper: s.keepers.Program, Metrics: s.metrics,
 	})
 	s.control = control.New(control.Config{
-		Store: s.store, Blob: s.blob, CAS: s.cas, Fleet: s.fleet, Box: s.box, Catalog: catalog.New(s.store), Curated: curated,
+		Store: s.store, Blob: s.blob, CAS: s.cas, Fleet: s.fleet, Box: s.box, Catalog: addresses, Curated: curated,
 		Clock: s.opts.Clock, Log: s.log, Fault: s.opts.Fault, Room: s.space.room, Retention: s.cfg.Jobs.Retention, DefaultCompute: s.cfg.DefaultCompute,
+		AzureStrict: s.cfg.AzureStrict,
 	})
 	s.garbage = &collector{control: s.control, store: s.store, holder: "garbage " + s.opts.Clock.NewID(), who: s.auth.Administrator(), log: s.log}
 	s.tracking = tracking.New(tracking.Config{Store: s.store, Blob: s.blob, Clock: s.opts.Clock})
@@ -177,8 +181,10 @@ func (s *Server) wire(ctx context.Context) error {
 	s.loop = reconcile.New(reconcile.Config{
 		Store: s.store, Blob: s.blob, CAS: s.cas, Fleet: s.fleet,
 		Builder: &reconcile.JobBuilder{
-			Store: s.store, Blob: s.blob, CAS: s.cas, Tools: tools, Curated: curated, Credential: s.auth.JobSecret, Limits: s.fleet.Limits, Grace: grace,
+			Store: s.store, Blob: s.blob, CAS: s.cas, Tools: tools, Curated: curated, Limits: s.fleet.Limits, Grace: grace,
+			Credential: s.auth.JobSecret, Token: s.auth.JobToken, ExperimentID: experimentID,
 		},
+		Ended:  s.control.RegisterOutputs,
 		Server: serverID, Holder: s.opts.Clock.NewID(), Log: s.log, Clock: s.opts.Clock, Policy: policy, Fault: s.opts.Fault,
 	})
 	return nil
@@ -283,6 +289,7 @@ type Announcement struct {
 	Subscription  string `json:"subscription"`
 	ResourceGroup string `json:"resource_group"`
 	Workspace     string `json:"workspace"`
+	BlobHost      string `json:"blob_host"` // where azureml-core uploads
 	Version       string `json:"version"`
 	PID           int    `json:"pid"`
 }
@@ -291,7 +298,8 @@ type Announcement struct {
 func (s *Server) announce() error {
 	w := s.cfg.Workspace
 	b, err := json.MarshalIndent(Announcement{
-		URL: s.URL(), Subscription: w.Subscription, ResourceGroup: w.ResourceGroup, Workspace: w.Name, Version: s.opts.Version, PID: os.Getpid(),
+		URL: s.URL(), Subscription: w.Subscription, ResourceGroup: w.ResourceGroup, Workspace: w.Name, BlobHost: s.blobHost(), Version: s.opts.Version,
+		PID: os.Getpid(),
 	}, "", "  ")
 	if err != nil {
 		return fmt.Errorf("server: announce: %w", err)

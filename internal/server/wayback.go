@@ -23,7 +23,11 @@ type wayBack struct {
 	once   sync.Once
 }
 
+// newWayBack offers HTTP/1.1 alone: net/http speaks HTTP/2 only where it did the handshake itself, and clients that could would be
+// lost with the other's promise.
 func newWayBack(config *tls.Config) *wayBack {
+	config = config.Clone()
+	config.NextProtos = []string{"http/1.1"}
 	return &wayBack{tls: config, conns: make(chan net.Conn), closed: make(chan struct{})}
 }
 

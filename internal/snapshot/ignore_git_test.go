@@ -60,7 +60,7 @@ func TestIgnoresAgreeWithGit(t *testing.T) {
 			}
 		}
 		slices.Sort(want)
-		l, err := Walk(t.Context(), dir, "", time.Now())
+		l, err := Walk(t.Context(), dir, "", time.Now(), nil)
 		if err != nil {
 			r.Fatal(err)
 		}

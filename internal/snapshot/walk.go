@@ -62,7 +62,10 @@ func (e *WalkError) Unwrap() error { return e.Err }
 // cache is a file that keeps the hashes between walks, keyed by size, times and inode; "" keeps none. A file that was
 // changed less than a moment before the walk is hashed every time, because the clock of the file system is too coarse to tell
 // that it changed once more.
-func Walk(ctx context.Context, root, cache string, now time.Time) (*Local, error) {
+//
+// reading may be nil. It is called once before the files are read whose hash is not known, if there are any, with their
+// number and bytes; what it returns is called, by several goroutines, with the bytes of each piece that was read.
+func Walk(ctx context.Context, root, cache string, now time.Time, reading func(files int, bytes int64) (read func(n int64))) (*Local, error) {
 	info, err := os.Stat(root) // the root itself may be a link
 	if err != nil {
 		return nil, cannotRead(root, err)
@@ -80,7 +83,15 @@ func Walk(ctx context.Context, root, cache string, now time.Time) (*Local, error
 	if err != nil {
 		return nil, err
 	}
-	if err := w.hash(ctx); err != nil {
+	read := func(int64) {}
+	if reading != nil && len(w.missed) > 0 {
+		var size int64
+		for _, f := range w.missed {
+			size += f.stat.size
+		}
+		read = reading(len(w.missed), size)
+	}
+	if err := w.hash(ctx, read); err != nil {
 		return nil, err
 	}
 	l := &Local{}
@@ -222,7 +233,7 @@ func (w *walk) add(n *node, name string, info fs.FileInfo) error {
 }
 
 // hash reads the files whose hash is not known, on all processors.
-func (w *walk) hash(ctx context.Context) error {
+func (w *walk) hash(ctx context.Context, read func(n int64)) error {
 	var wg sync.WaitGroup
 	next := make(chan *file)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -231,7 +242,7 @@ func (w *walk) hash(ctx context.Context) error {
 		wg.Go(func() {
 			buf := make([]byte, 256<<10)
 			for f := range next {
-				if err := w.read(f, buf); err != nil {
+				if err := w.read(f, buf, read); err != nil {
 					cancel(err)
 				}
 			}
@@ -254,7 +265,7 @@ func (w *walk) hash(ctx context.Context) error {
 	return nil
 }
 
-func (w *walk) read(f *file, buf []byte) error {
+func (w *walk) read(f *file, buf []byte, read func(n int64)) error {
 	at := w.path(f.name)
 	in, err := os.Open(at)
 	if err != nil {
@@ -262,7 +273,7 @@ func (w *walk) read(f *file, buf []byte) error {
 	}
 	defer in.Close()
 	sum := sha256.New()
-	n, err := io.CopyBuffer(struct{ io.Writer }{sum}, struct{ io.Reader }{in}, buf)
+	n, err := io.CopyBuffer(counter{sum, read}, struct{ io.Reader }{in}, buf)
 	if err != nil {
 		return cannotRead(at, err)
 	}
@@ -271,6 +282,18 @@ func (w *walk) read(f *file, buf []byte) error {
 	}
 	f.hash = Hash(hex.EncodeToString(sum.Sum(nil)))
 	return nil
+}
+
+// counter tells how much was written.
+type counter struct {
+	io.Writer
+	wrote func(n int64)
+}
+
+func (c counter) Write(b []byte) (int, error) {
+	n, err := c.Writer.Write(b)
+	c.wrote(int64(n))
+	return n, err
 }
 
 // trees encodes n and what is below it, deepest first, and gives n's hash.

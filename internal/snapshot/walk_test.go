@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -83,7 +84,7 @@ func TestWalkKeepsModesLinksAndEmptyFolders(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := Walk(t.Context(), dir, "", time.Now())
+	l, err := Walk(t.Context(), dir, "", time.Now(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func TestWalkKeepsModesLinksAndEmptyFolders(t *testing.T) {
 	if err := os.Symlink(dir, link); err != nil {
 		t.Fatal(err)
 	}
-	again, err := Walk(t.Context(), link, "", time.Now())
+	again, err := Walk(t.Context(), link, "", time.Now(), nil)
 	if err != nil || again.Root != l.Root {
 		t.Errorf("the same folder by another path: %v, %v", again, err)
 	}
@@ -109,11 +110,11 @@ func TestWalkOfAFileIsAFolderThatHoldsIt(t *testing.T) {
 	if err := os.Symlink("data.csv", filepath.Join(dir, "latest.csv")); err != nil {
 		t.Fatal(err)
 	}
-	linked, err := Walk(t.Context(), filepath.Join(dir, "latest.csv"), "", time.Now())
+	linked, err := Walk(t.Context(), filepath.Join(dir, "latest.csv"), "", time.Now(), nil)
 	if err != nil || strings.Join(names(t, linked), " ") != "latest.csv" || linked.Size != 3 {
 		t.Errorf("by a link: %+v, %v", linked, err)
 	}
-	l, err := Walk(t.Context(), filepath.Join(dir, "data.csv"), "", time.Now())
+	l, err := Walk(t.Context(), filepath.Join(dir, "data.csv"), "", time.Now(), nil)
 	if err != nil || strings.Join(names(t, l), " ") != "data.csv" || l.Files[0].Path != filepath.Join(dir, "data.csv") {
 		t.Errorf("%+v, %v", l, err)
 	}
@@ -122,7 +123,7 @@ func TestWalkOfAFileIsAFolderThatHoldsIt(t *testing.T) {
 func TestWalkRefusesWhatLeavesTheFolder(t *testing.T) {
 	for _, target := range []string{"/etc/passwd", "../x", "a/../../x", ".."} {
 		dir := folder(t, map[string]string{"sub/a/": "", "link": "-> " + target})
-		_, err := Walk(t.Context(), dir, "", time.Now())
+		_, err := Walk(t.Context(), dir, "", time.Now(), nil)
 		we, ok := errors.AsType[*WalkError](err)
 		if !ok || !strings.Contains(we.Why, "leads out of the folder") {
 			t.Errorf("%s: %v", target, err)
@@ -130,15 +131,15 @@ func TestWalkRefusesWhatLeavesTheFolder(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, ".amlignore"), []byte("link\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Walk(t.Context(), dir, "", time.Now()); err != nil {
+		if _, err := Walk(t.Context(), dir, "", time.Now(), nil); err != nil {
 			t.Errorf("left out: %v", err)
 		}
 	}
-	if _, err := Walk(t.Context(), filepath.Join(t.TempDir(), "nowhere"), "", time.Now()); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Walk(t.Context(), filepath.Join(t.TempDir(), "nowhere"), "", time.Now(), nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 	dir := folder(t, map[string]string{"bad\xff": "x"})
-	if _, err := Walk(t.Context(), dir, "", time.Now()); err == nil || !strings.Contains(err.Error(), "not UTF-8") {
+	if _, err := Walk(t.Context(), dir, "", time.Now(), nil); err == nil || !strings.Contains(err.Error(), "not UTF-8") {
 		t.Errorf("%v", err)
 	}
 }
@@ -192,14 +193,14 @@ func TestIgnoreFilesLeaveOut(t *testing.T) {
 
 func TestAmlignoreWinsOverGitignore(t *testing.T) {
 	dir := folder(t, map[string]string{".gitignore": "a", ".amlignore": "b", "a": "1", "b": "2"})
-	l, err := Walk(t.Context(), dir, "", time.Now())
+	l, err := Walk(t.Context(), dir, "", time.Now(), nil)
 	if got := strings.Join(names(t, l), " "); err != nil || got != ".amlignore .gitignore a" {
 		t.Errorf("%s, %v", got, err)
 	}
 	if err := os.Remove(filepath.Join(dir, ".amlignore")); err != nil {
 		t.Fatal(err)
 	}
-	l, err = Walk(t.Context(), dir, "", time.Now())
+	l, err = Walk(t.Context(), dir, "", time.Now(), nil)
 	if got := strings.Join(names(t, l), " "); err != nil || got != ".gitignore b" {
 		t.Errorf("%s, %v", got, err)
 	}
@@ -210,7 +211,7 @@ func TestCacheIsTrustedOnlyForWhatDidNotChange(t *testing.T) {
 	dir := folder(t, map[string]string{"a": "old", "b": "same"})
 	cache := filepath.Join(t.TempDir(), "deep", "cache")
 	later := time.Now().Add(time.Hour) // the files are old by then
-	first, err := Walk(t.Context(), dir, cache, later)
+	first, err := Walk(t.Context(), dir, cache, later, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +228,7 @@ func TestCacheIsTrustedOnlyForWhatDidNotChange(t *testing.T) {
 	}
 	w := &walk{files: []*file{{"a", statOf(info), first.Files[0].Hash}, {"b", k.stat, k.hash}}, fresh: later.UnixNano()}
 	w.remember(cache)
-	second, err := Walk(t.Context(), dir, cache, later)
+	second, err := Walk(t.Context(), dir, cache, later, nil)
 	if err != nil || second.Files[1].Hash != k.hash {
 		t.Fatalf("an unchanged file was read again: %v", err)
 	}
@@ -236,20 +237,56 @@ func TestCacheIsTrustedOnlyForWhatDidNotChange(t *testing.T) {
 	if err := errors.Join(os.Remove(filepath.Join(dir, "a")), os.WriteFile(filepath.Join(dir, "a"), []byte("new"), 0o644), os.Chtimes(filepath.Join(dir, "a"), old, old)); err != nil {
 		t.Fatal(err)
 	}
-	third, err := Walk(t.Context(), dir, cache, later)
+	third, err := Walk(t.Context(), dir, cache, later, nil)
 	if err != nil || third.Files[0].Hash != Sum([]byte("new")) {
 		t.Errorf("a changed file was not read: %v", err)
 	}
 	// What changed a moment ago is not remembered.
-	if _, err := Walk(t.Context(), dir, cache, time.Now()); err != nil || readCache(cache)["a"].hash != "" {
+	if _, err := Walk(t.Context(), dir, cache, time.Now(), nil); err != nil || readCache(cache)["a"].hash != "" {
 		t.Errorf("a fresh file is remembered: %v", err)
 	}
 	// A damaged cache is none.
 	if err := os.WriteFile(cache, []byte(cacheHead+"damaged beyond repair, and long enough to have a sum"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if l, err := Walk(t.Context(), dir, cache, later); err != nil || l.Root != third.Root && l.Files[0].Hash != Sum([]byte("new")) {
+	if l, err := Walk(t.Context(), dir, cache, later, nil); err != nil || l.Root != third.Root && l.Files[0].Hash != Sum([]byte("new")) {
 		t.Errorf("with a damaged cache: %v", err)
+	}
+}
+
+func TestReadingIsToldOfFilesThatAreNotRememberedAlone(t *testing.T) {
+	dir := folder(t, map[string]string{"a": strings.Repeat("x", 700_000), "b": "four", "c/d": ""})
+	cache := filepath.Join(t.TempDir(), "cache")
+	later := time.Now().Add(time.Hour)
+	type told struct {
+		Calls, Files int
+		Size, Read   int64
+	}
+	walk := func() told {
+		t.Helper()
+		var got told
+		var read atomic.Int64
+		_, err := Walk(t.Context(), dir, cache, later, func(files int, bytes int64) func(int64) {
+			got.Calls, got.Files, got.Size = got.Calls+1, files, bytes
+			return func(n int64) { read.Add(n) }
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Read = read.Load()
+		return got
+	}
+	if got := walk(); got != (told{1, 3, 700_004, 700_004}) {
+		t.Errorf("first: %+v", got)
+	}
+	if got := walk(); got != (told{}) {
+		t.Errorf("all is known: %+v", got)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "b"), []byte("fives"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := walk(); got != (told{1, 1, 5, 5}) {
+		t.Errorf("one is new: %+v", got)
 	}
 }
 
@@ -278,7 +315,7 @@ func BenchmarkWalkWarm(b *testing.B) {
 	}
 	cache := filepath.Join(b.TempDir(), "cache")
 	for b.Loop() {
-		if _, err := Walk(b.Context(), dir, cache, time.Now().Add(time.Hour)); err != nil {
+		if _, err := Walk(b.Context(), dir, cache, time.Now().Add(time.Hour), nil); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -139,7 +139,7 @@ func TestBackupIsMadeBeforeAnUpgrade(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	storetest.Forget(t, url, 2) // as if this program were newer by one migration
+	newest := storetest.Forget(t, url) // as if this program were newer by one migration
 	backups := func() []string {
 		list, err := filepath.Glob(filepath.Dir(path) + "/*.schema-*")
 		if err != nil {
@@ -159,7 +159,7 @@ func TestBackupIsMadeBeforeAnUpgrade(t *testing.T) {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
 	// The backup is a database of the schema before, and has the rows.
-	storetest.Remember(t, "sqlite:"+backups()[0], 2)
+	storetest.Remember(t, "sqlite:"+backups()[0], newest)
 	old := storetest.Open(t, "sqlite:"+backups()[0])
 	if v, err := old.Setting(ctx, "k"); err != nil || string(v) != "v" {
 		t.Errorf("%q, %v", v, err)

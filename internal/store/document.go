@@ -41,6 +41,13 @@ func (q reads) LatestDocument(ctx context.Context, workspaceID, collection, name
 		WHERE d.workspace_id = $1 AND d.collection = $2 AND d.name = $3 ORDER BY d.id DESC LIMIT 1`, workspaceID, collection, name)
 }
 
+// LatestDocumentBut finds the version that was made last among those that do not begin with a prefix. ErrNotFound.
+func (q reads) LatestDocumentBut(ctx context.Context, workspaceID, collection, name, prefix string) (Document, error) {
+	return one(ctx, q, (*Document).fields, `SELECT `+documentColumns+` FROM documents d
+		WHERE d.workspace_id = $1 AND d.collection = $2 AND d.name = $3 AND substr(d.version, 1, $4) <> $5 ORDER BY d.id DESC LIMIT 1`,
+		workspaceID, collection, name, len(prefix), prefix)
+}
+
 // DocumentByHash finds the newest document of a collection with that content. ErrNotFound.
 func (q reads) DocumentByHash(ctx context.Context, workspaceID, collection, hash string) (Document, error) {
 	return one(ctx, q, (*Document).fields, `SELECT `+documentColumns+` FROM documents d

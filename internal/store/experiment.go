@@ -233,6 +233,11 @@ func (q reads) experimentTags(ctx context.Context, list []Experiment) error {
 func (tx *Tx) DeleteTracking(ctx context.Context, workspaceID string) error {
 	const runs = `(SELECT number FROM runs WHERE workspace_id = $1)`
 	for _, statement := range []string{
+		`DELETE FROM run_metric_rows WHERE series IN (SELECT number FROM run_metrics WHERE run IN ` + runs + `)`,
+		`DELETE FROM run_metric_chunks WHERE series IN (SELECT number FROM run_metrics WHERE run IN ` + runs + `)`,
+		`DELETE FROM run_metrics WHERE run IN ` + runs,
+		`DELETE FROM run_metric_batches WHERE run IN ` + runs,
+		`DELETE FROM run_records WHERE run IN ` + runs,
 		`DELETE FROM run_points WHERE series IN (SELECT number FROM run_series WHERE run IN ` + runs + `)`,
 		`DELETE FROM run_series WHERE run IN ` + runs,
 		`DELETE FROM run_params WHERE run IN ` + runs,

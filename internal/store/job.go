@@ -17,6 +17,7 @@ type Job struct {
 	WorkspaceID string
 	Name        string // the client's, unique in the workspace
 	ComputeID   string
+	ComputeName string // as it was when the job came; the compute itself may be detached since
 	Experiment  string
 	JobType     string
 	Priority    int
@@ -82,7 +83,7 @@ const (
 
 const jobColumns = `j.id, j.workspace_id, j.name, j.compute_id, j.experiment, j.display_name, j.job_type, j.state, j.reason, j.position,
 	j.wish, j.phase, j.priority, j.attempt, j.ref, j.exit_code, j.error, j.gpus, j.created, j.submitted, j.started, j.ended, j.due,
-	j.failures, j.generation, j.observed_generation, j.log_size, j.created_by, j.parent_id, j.archived, j.tags, j.properties`
+	j.failures, j.generation, j.observed_generation, j.log_size, j.created_by, j.parent_id, j.archived, j.tags, j.properties, j.compute_name`
 
 const bodyColumns = `, b.doc, b.spec, b.log_inline`
 
@@ -97,6 +98,7 @@ func (j *Job) rowFields() []any {
 		&j.Failures, &j.Generation, &j.ObservedGeneration, &j.LogSize, &j.CreatedBy, &j.ParentID, &j.Archived,
 		raw{&j.Tags},
 		raw{&j.Properties},
+		&j.ComputeName,
 	}
 }
 
@@ -258,12 +260,12 @@ func (tx *Tx) InsertJob(ctx context.Context, j Job) error {
 	j.Generation = max(j.Generation, 1)
 	err := tx.insert(ctx, `INSERT INTO jobs (id, workspace_id, name, compute_id, experiment, display_name, job_type, state, reason, position,
 		wish, phase, priority, attempt, ref, exit_code, error, gpus, created, submitted, started, ended, due,
-		failures, generation, observed_generation, log_size, created_by, parent_id, archived, tags, properties)
+		failures, generation, observed_generation, log_size, created_by, parent_id, archived, tags, properties, compute_name)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-		$24, $25, $26, $27, $28, $29, $30, $31, $32) ON CONFLICT DO NOTHING`,
+		$24, $25, $26, $27, $28, $29, $30, $31, $32, $33) ON CONFLICT DO NOTHING`,
 		j.ID, j.WorkspaceID, j.Name, j.ComputeID, j.Experiment, j.DisplayName, j.JobType, string(j.State), problemText(j.Reason), j.Position,
 		string(j.Wish), string(j.Phase), j.Priority, j.Attempt, j.Ref, j.ExitCode, problemText(j.Error), j.GPUs, j.Created, j.Submitted, j.Started, j.Ended, j.Due,
-		j.Failures, j.Generation, j.ObservedGeneration, j.LogSize, j.CreatedBy, j.ParentID, bit(j.Archived), text(j.Tags), text(j.Properties))
+		j.Failures, j.Generation, j.ObservedGeneration, j.LogSize, j.CreatedBy, j.ParentID, bit(j.Archived), text(j.Tags), text(j.Properties), j.ComputeName)
 	if err != nil {
 		return err
 	}

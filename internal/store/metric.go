@@ -43,6 +43,32 @@ func (tx *Tx) LogPoints(ctx context.Context, run int64, points []Point) error {
 	})
 }
 
+// TakePoints removes the last n points of a metric, whose steps count from one on, and gives them in that order. If they do
+// not, or are not n, nothing is removed and there are none.
+func (tx *Tx) TakePoints(ctx context.Context, run int64, key string, from int64, n int) ([]Point, error) {
+	const where = ` WHERE series = (SELECT number FROM run_series WHERE run = $1 AND key = $2) AND step >= $3`
+	points, err := many(ctx, tx.reads, func(p *Point) []any {
+		p.Key = key
+		return []any{&p.Timestamp, &p.Step, &p.Value, &p.NaN}
+	}, `SELECT timestamp, step, value, nan FROM run_points`+where+` ORDER BY step LIMIT $4`, run, key, from, n+1)
+	if err != nil || len(points) != n {
+		return nil, err
+	}
+	for i, p := range points {
+		if p.Step != from+int64(i) {
+			return nil, nil
+		}
+	}
+	_, err = tx.r.exec(ctx, `DELETE FROM run_points`+where, run, key, from)
+	return points, err
+}
+
+// SetLatest makes a point the latest one of its metric, whichever was.
+func (tx *Tx) SetLatest(ctx context.Context, run int64, p Point) error {
+	return tx.change(ctx, `UPDATE run_series SET step = $3, timestamp = $4, value = $5, nan = $6 WHERE run = $1 AND key = $2`,
+		run, p.Key, p.Step, p.Timestamp, p.Value, bit(p.NaN))
+}
+
 // moveLatest makes or moves the rows of run_series and gives the number of each.
 func (tx *Tx) moveLatest(ctx context.Context, run int64, points []Point) (map[string]int64, error) {
 	at := make(map[string]int)

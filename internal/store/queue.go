@@ -25,6 +25,12 @@ func (q reads) QueuePosition(ctx context.Context, j Job) (int, error) {
 		WHERE compute_id = $1 AND due IS NOT NULL AND phase = 'accepted' AND (priority > $2 OR priority = $2 AND id < $3)`, j.ComputeID, j.Priority, j.ID)
 }
 
+// QueueHead lists the ids of the first of a compute's queue, in its order.
+func (q reads) QueueHead(ctx context.Context, computeID string, limit int) ([]string, error) {
+	return many(ctx, q, func(id *string) []any { return []any{id} }, `SELECT id FROM jobs
+		WHERE compute_id = $1 AND due IS NOT NULL AND phase = 'accepted' ORDER BY priority DESC, id LIMIT $2`, computeID, limit)
+}
+
 // ReleasableJobs lists, without bodies, ended jobs of a compute whose folder at the target has been kept long enough.
 func (q reads) ReleasableJobs(ctx context.Context, computeID string, now int64, limit int) ([]Job, error) {
 	return many(ctx, q, (*Job).rowFields, `SELECT `+jobColumns+` FROM jobs j

@@ -31,3 +31,10 @@ func (tx *Tx) DeleteSecret(ctx context.Context, id string) error {
 	_, err := tx.r.exec(ctx, `DELETE FROM secrets WHERE id = $1`, id)
 	return err
 }
+
+// DatastoreSecret is the id of the secret that belongs to a datastore; it ends with its workspace.
+func DatastoreSecret(workspaceID, name string) string {
+	return datastoreSecrets + workspaceID + "/" + name
+}
+
+const datastoreSecrets = "datastore/"

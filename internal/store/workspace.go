@@ -34,7 +34,7 @@ func (tx *Tx) InsertWorkspace(ctx context.Context, w workspace.Workspace) error 
 		w.ID, w.Subscription, w.ResourceGroup, w.Name, w.Location, w.Created)
 }
 
-// DeleteWorkspace removes a workspace with its jobs and documents. Its computes must be detached before; experiments and
+// DeleteWorkspace removes a workspace with its jobs, documents and datastores' secrets. Its computes must be detached before; experiments and
 // runs are removed by their own methods. ErrNotFound.
 func (tx *Tx) DeleteWorkspace(ctx context.Context, id string) error {
 	for _, statement := range []string{
@@ -42,6 +42,7 @@ func (tx *Tx) DeleteWorkspace(ctx context.Context, id string) error {
 		`DELETE FROM job_files WHERE job_id IN (SELECT id FROM jobs WHERE workspace_id = $1)`,
 		`DELETE FROM jobs WHERE workspace_id = $1`,
 		`DELETE FROM documents WHERE workspace_id = $1`,
+		`DELETE FROM secrets WHERE id LIKE '` + datastoreSecrets + `' || $1 || '/%'`,
 	} {
 		if _, err := tx.r.exec(ctx, statement, id); err != nil {
 			return err

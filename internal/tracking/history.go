@@ -41,6 +41,9 @@ func (t *Tracking) History(ctx context.Context, s Scope, runID, key string, limi
 	if err != nil {
 		return nil, "", err
 	}
+	if err := t.sort(ctx, run.Number); err != nil {
+		return nil, "", err
+	}
 	list, err := t.store.History(ctx, run.Number, key, after, limit+1)
 	if err != nil || len(list) <= limit {
 		return list, "", err
@@ -90,6 +93,9 @@ func (t *Tracking) HistoryBulk(ctx context.Context, s Scope, q BulkQuery) ([]Bul
 			return nil, err
 		}
 		numbers[i] = run.Number
+		if err := t.sort(ctx, run.Number); err != nil {
+			return nil, err
+		}
 	}
 	all, err := t.store.Steps(ctx, numbers, q.Key, start, end)
 	if err != nil {

@@ -2,9 +2,11 @@ package tracking
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/moorage-ml/moorage/internal/store"
 	"github.com/moorage-ml/moorage/internal/workspace"
@@ -125,6 +127,87 @@ func SetJobRunState(ctx context.Context, tx *store.Tx, job store.Job) error {
 		return nil
 	}
 	return tx.UpdateRun(ctx, run)
+}
+
+// DescribeJobRun makes the run of a job show name and tags that the job was given, in the transaction that gave them. had
+// is the job as it was.
+func DescribeJobRun(ctx context.Context, tx *store.Tx, had, job store.Job) error {
+	run, err := tx.Run(ctx, job.WorkspaceID, job.Name)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	was, tags := textsOf(had.Tags), textsOf(job.Tags)
+	for key := range was {
+		if _, stays := tags[key]; !stays {
+			if _, err := tx.DeleteRunTag(ctx, run.Number, key); err != nil {
+				return err
+			}
+		}
+	}
+	maps.DeleteFunc(tags, func(key, value string) bool { had, known := was[key]; return known && had == value })
+	if run.Name != job.DisplayName {
+		run.Name = job.DisplayName
+		tags[tagName] = run.Name
+		if err := tx.UpdateRun(ctx, run); err != nil {
+			return err
+		}
+	}
+	labels := make([]store.Label, 0, len(tags))
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		labels = append(labels, store.Label{Key: key, Value: cut(tags[key], maxTag)})
+	}
+	return tx.SetRunTags(ctx, run.Number, labels)
+}
+
+// labelJob makes a job show what its run was given: the name, and the tags that are people's.
+func labelJob(ctx context.Context, tx *store.Tx, run store.Run, set []store.Label, removed []string) error {
+	if !run.Job {
+		return nil
+	}
+	job, err := tx.Job(ctx, run.WorkspaceID, run.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	label(&job, set, removed)
+	return tx.DescribeJob(ctx, job)
+}
+
+// label changes the tags of a job, and its name by the tag that means it. MLflow's own tags are for its clients alone,
+// unless the job came with them.
+func label(job *store.Job, set []store.Label, removed []string) {
+	tags := textsOf(job.Tags)
+	for _, l := range set {
+		if l.Key == tagName {
+			job.DisplayName = l.Value
+		}
+		if _, had := tags[l.Key]; had || !isSystem(l.Key) {
+			tags[l.Key] = l.Value
+		}
+	}
+	for _, key := range removed {
+		delete(tags, key)
+	}
+	if !maps.Equal(tags, textsOf(job.Tags)) {
+		job.Tags, _ = json.Marshal(tags) // texts always encode
+	}
+}
+
+// isSystem tells the tags that MLflow's clients and servers write for each other.
+func isSystem(key string) bool { return strings.HasPrefix(key, "mlflow.") }
+
+// textsOf reads an object of texts; anything else has none.
+func textsOf(b json.RawMessage) map[string]string {
+	var m map[string]string
+	if json.Unmarshal(b, &m) != nil || m == nil {
+		return map[string]string{}
+	}
+	return m
 }
 
 // statusOf gives MLflow's word for a state. States that say nothing about progress leave the status as it is.

@@ -137,6 +137,9 @@ func setTags(ctx context.Context, tx *store.Tx, run store.Run, tags []store.Labe
 	if err := tx.SetRunTags(ctx, run.Number, tags); err != nil {
 		return err
 	}
+	if err := labelJob(ctx, tx, run, tags, nil); err != nil {
+		return err
+	}
 	before, above := run, false
 	for _, l := range tags {
 		switch l.Key {
@@ -188,7 +191,7 @@ func (t *Tracking) DeleteTag(ctx context.Context, s Scope, runID, key string) er
 			return notFound("key", "No tag with name: %s in run with id %s", clip(key), run.ID)
 		}
 		if key != tagParent && key != tagRoot {
-			return nil
+			return labelJob(ctx, tx, run, nil, []string{key})
 		}
 		if err := followParent(ctx, tx, &run); err != nil {
 			return err

@@ -247,7 +247,11 @@ func (t *Tracking) UpdateRun(ctx context.Context, s Scope, id string, u RunUpdat
 		}
 		if u.Name != "" {
 			run.Name = cut(u.Name, maxTag)
-			if err := tx.SetRunTags(ctx, run.Number, []store.Label{{Key: tagName, Value: run.Name}}); err != nil {
+			name := []store.Label{{Key: tagName, Value: run.Name}}
+			if err := tx.SetRunTags(ctx, run.Number, name); err != nil {
+				return err
+			}
+			if err := labelJob(ctx, tx, run, name, nil); err != nil {
 				return err
 			}
 		}

@@ -29,6 +29,7 @@ type Tracking struct {
 	blob  blob.Store
 	clock clock.Source
 	ready sync.Map // workspace id → struct{}: has its Default experiment
+	ids   sync.Map // workspace id/Azure's id → int64: experiments that were asked for by it
 }
 
 // New makes a Tracking.
@@ -47,7 +48,8 @@ type Scope struct {
 	ArtifactBase string
 }
 
-// Scope gives the scope of a principal in a workspace. A job's principal is named after the job, and so is its run.
+// Scope gives the scope of a principal in a workspace. A job's principal is named after the job, and so is its run; that of
+// a run without a job is named after the run.
 func (t *Tracking) Scope(ctx context.Context, p workspace.Principal, workspaceID, artifactBase string) (Scope, error) {
 	s := Scope{WorkspaceID: workspaceID, ArtifactBase: artifactBase}
 	if p.Job == "" {
@@ -60,7 +62,7 @@ func (t *Tracking) Scope(ctx context.Context, p workspace.Principal, workspaceID
 		return s, denied("this credential is for another workspace", "")
 	}
 	run, err := t.store.Run(ctx, workspaceID, p.Name)
-	if errors.Is(err, store.ErrNotFound) || (err == nil && !run.Job) {
+	if errors.Is(err, store.ErrNotFound) || (err == nil && run.Job == (p.Kind == loneRun)) {
 		return s, denied("job "+p.Name+" has no run", "")
 	}
 	if err != nil {
@@ -69,6 +71,9 @@ func (t *Tracking) Scope(ctx context.Context, p workspace.Principal, workspaceID
 	s.Run, s.Experiment = run.ID, run.ExperimentID
 	return s, nil
 }
+
+// loneRun is the kind of a principal that is a run without a job: a script on its user's own computer.
+const loneRun = "run"
 
 // ensureDefault makes the experiment Default of a workspace that has none: MLflow's client falls back to id 0.
 func (t *Tracking) ensureDefault(ctx context.Context, workspaceID string) error {

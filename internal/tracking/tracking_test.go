@@ -62,6 +62,22 @@ var promises = []struct {
 	{"SearchPages", searchPages},
 	{"ExperimentSearchTable", experimentSearchTable},
 	{"SearchAgreesWithModel", searchAgreesWithModel},
+	{"PatchMakesARunAndAddsToIt", patchMakesARunAndAddsToIt},
+	{"EventsMoveARunOfAClient", eventsMoveARunOfAClient},
+	{"LastWordOfAStatusCounts", lastWordOfAStatusCounts},
+	{"JobAndItsRunHaveOneNameAndTheSameTags", jobAndItsRunHaveOneNameAndTheSameTags},
+	{"ChildrenKnowTheirRoot", childrenKnowTheirRoot},
+	{"PagesOfRunsLoseNothing", pagesOfRunsLoseNothing},
+	{"JobPatchesItsTreeOnly", jobPatchesItsTreeOnly},
+	{"ExperimentsAreFoundByBothNames", experimentsAreFoundByBothNames},
+	{"NumbersAreMetricsToEverybody", numbersAreMetricsToEverybody},
+	{"OtherValuesAreKeptAsTheyCame", otherValuesAreKeptAsTheyCame},
+	{"EntriesThatDoNotFitAreLeftOut", entriesThatDoNotFitAreLeftOut},
+	{"ABatchThatComesAgainAddsNothing", aBatchThatComesAgainAddsNothing},
+	{"BatchesThatOvertakeEachOtherAreOrdered", batchesThatOvertakeEachOtherAreOrdered},
+	{"StepsOfTheClientStay", stepsOfTheClientStay},
+	{"TimesBoundASeries", timesBoundASeries},
+	{"LongSeriesComeInPages", longSeriesComeInPages},
 }
 
 func TestOnSQLite(t *testing.T) { keep(t, sqliteFile) }

@@ -13,6 +13,15 @@ type JobSpec struct {
 	Environment json.RawMessage   `json:"environment,omitempty"` // environment.Spec; absent: the target's own
 	GPUs        int               `json:"gpus,omitempty"`
 	Timeout     int64             `json:"timeout,omitempty"` // seconds; 0: none
+	Datasets    []DatasetSpec     `json:"datasets,omitempty"`
+}
+
+// DatasetSpec is a dataset of which the job makes a version by ending well: what it wrote to an output.
+type DatasetSpec struct {
+	Name        string            `json:"name"`
+	Definition  string            `json:"definition"` // its id
+	Description string            `json:"description,omitempty"`
+	Tags        map[string]string `json:"tags,omitempty"`
 }
 
 // InputSpec is where an input comes from. Exactly one of Tree, URL, Path and Prefix is set.

@@ -61,8 +61,14 @@ type program struct {
 // start runs "moorage serve" on a data folder until it is ready. env is added to the environment.
 func start(t testing.TB, data string, env ...string) *program {
 	t.Helper()
+	return startAt(t, data, "127.0.0.1:0", env...)
+}
+
+// startAt is start on an address that is given.
+func startAt(t testing.TB, data, listen string, env ...string) *program {
+	t.Helper()
 	p := &program{t: t, data: data, ended: make(chan struct{}), output: &lockedBuffer{}}
-	p.cmd = exec.Command(moorage, "serve", "--data", data, "--listen", "127.0.0.1:0")
+	p.cmd = exec.Command(moorage, "serve", "--data", data, "--listen", listen)
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = p.output
 	stdout, err := p.cmd.StdoutPipe()
@@ -104,7 +110,13 @@ func start(t testing.TB, data string, env ...string) *program {
 // started is start for tests in which it must come up.
 func started(t testing.TB, data string, env ...string) *program {
 	t.Helper()
-	p := start(t, data, env...)
+	return startedAt(t, data, "127.0.0.1:0", env...)
+}
+
+// startedAt is started on an address that is given.
+func startedAt(t testing.TB, data, listen string, env ...string) *program {
+	t.Helper()
+	p := startAt(t, data, listen, env...)
 	if p.url == "" {
 		t.Fatalf("the server did not start:\n%s", p.output)
 	}

@@ -72,9 +72,16 @@ func Need(t testing.TB, program, howToGetIt string) string {
 // test as Absent does.
 func Python(t testing.TB) string {
 	t.Helper()
-	python := os.Getenv("MOORAGE_PYTHON")
+	return PythonWith(t, "MOORAGE_PYTHON", "requirements.txt")
+}
+
+// PythonWith gives the Python that has the clients of another list of test/clients, by the variable of test/environment
+// that names it.
+func PythonWith(t testing.TB, variable, list string) string {
+	t.Helper()
+	python := os.Getenv(variable)
 	if python == "" {
-		Absent(t, "MOORAGE_PYTHON names no Python with the clients of test/clients/requirements.txt: run `make setup`, then `make test`")
+		Absent(t, variable+" names no Python with the clients of test/clients/"+list+": run `make setup`, then `make test`")
 	}
 	return python
 }

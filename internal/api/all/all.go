@@ -13,8 +13,16 @@ import (
 	"github.com/moorage-ml/moorage/internal/api"
 	"github.com/moorage-ml/moorage/internal/api/arm"
 	apiblob "github.com/moorage-ml/moorage/internal/api/blob"
+	"github.com/moorage-ml/moorage/internal/api/data/artifact"
+	"github.com/moorage-ml/moorage/internal/api/data/content"
+	"github.com/moorage-ml/moorage/internal/api/data/dataset"
+	"github.com/moorage-ml/moorage/internal/api/data/datastore"
 	"github.com/moorage-ml/moorage/internal/api/data/dataversion"
+	"github.com/moorage-ml/moorage/internal/api/data/environment"
+	"github.com/moorage-ml/moorage/internal/api/data/execution"
 	"github.com/moorage-ml/moorage/internal/api/data/history"
+	"github.com/moorage-ml/moorage/internal/api/data/metric"
+	"github.com/moorage-ml/moorage/internal/api/data/modelmanagement"
 	"github.com/moorage-ml/moorage/internal/api/login"
 	"github.com/moorage-ml/moorage/internal/api/mlflow"
 	"github.com/moorage-ml/moorage/internal/api/native"
@@ -41,6 +49,8 @@ type Config struct {
 	// Ready says why the server cannot work now, or nil.
 	Ready   func(r *http.Request) error
 	Version string
+	// BlobHost is the name of the form X.blob.Y for uploads; empty: api.BlobHost.
+	BlobHost string
 }
 
 // API is the handler of everything. Close ends what it started, after the HTTP servers that use it were shut down.
@@ -56,7 +66,7 @@ func New(cfg Config) *API {
 	audit := newAuditor(cfg.Control, cfg.Log)
 	return &API{
 		Router: api.New(api.Config{
-			Auth: cfg.Auth, Workspaces: cfg.Control, Clock: cfg.Clock, Log: cfg.Log, Metrics: cfg.Metrics, Audit: audit.note,
+			Auth: cfg.Auth, Workspaces: cfg.Control, Clock: cfg.Clock, Log: cfg.Log, Metrics: cfg.Metrics, Audit: audit.note, BlobHost: cfg.BlobHost,
 		}, table(cfg, operations)),
 		operations: operations, audit: audit,
 	}
@@ -73,11 +83,19 @@ func table(cfg Config, operations *arm.Operations) []api.Route {
 	var routes []api.Route
 	routes = append(routes, login.Routes(cfg.Auth)...)
 	routes = append(routes, arm.Routes(arm.Config{
-		Workspaces: cfg.Control, Computes: cfg.Control, Jobs: cfg.Control, Assets: cfg.Control, Sign: cfg.Auth.Sign, Operations: operations, Clock: cfg.Clock,
+		Workspaces: cfg.Control, Computes: cfg.Control, Jobs: cfg.Control, Assets: cfg.Control, Datastores: cfg.Control, Links: cfg.Control, Sign: cfg.Auth.Sign, Operations: operations, Clock: cfg.Clock,
 		Tenant: cfg.Auth.Tenant(), DefaultCompute: cfg.Control.DefaultCompute,
 	})...)
-	routes = append(routes, history.Routes(cfg.Control, cfg.Auth.Sign, cfg.Clock)...)
-	routes = append(routes, dataversion.Routes(cfg.Control)...)
+	routes = append(routes, history.Routes(history.Config{Jobs: cfg.Control, Tracking: cfg.Tracking, Tokens: cfg.Auth, Clock: cfg.Clock})...)
+	routes = append(routes, metric.Routes(cfg.Tracking)...)
+	routes = append(routes, dataversion.Routes(cfg.Control, cfg.Control)...)
+	routes = append(routes, artifact.Routes(cfg.Tracking, cfg.Control, cfg.Auth.Sign, cfg.Clock)...)
+	routes = append(routes, modelmanagement.Routes(cfg.Control, cfg.Tracking, cfg.Auth.Tenant())...)
+	routes = append(routes, datastore.Routes(cfg.Control, cfg.Auth.Sign, cfg.Clock)...)
+	routes = append(routes, dataset.Routes(cfg.Control)...)
+	routes = append(routes, content.Routes(cfg.Control, cfg.Auth.Sign, cfg.Clock)...)
+	routes = append(routes, execution.Routes(cfg.Control, cfg.Auth, cfg.Clock)...)
+	routes = append(routes, environment.Routes(cfg.Control, cfg.Auth.Sign, cfg.Clock)...)
 	routes = append(routes, apiblob.Routes(cfg.Blob)...)
 	routes = append(routes, mlflow.Routes(mlflow.Config{Tracking: cfg.Tracking, Default: cfg.Workspace})...)
 	routes = append(routes, native.Routes(native.Config{

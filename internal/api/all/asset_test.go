@@ -236,7 +236,7 @@ func TestBlocksBecomeABlobInTheOrderOfTheirList(t *testing.T) {
 	if got.Body.String() != "threeone two " || got.Header().Get("Content-Type") != "text/plain" {
 		t.Errorf("the blob is %q, %v", got.Body, got.Header())
 	}
-	s.call("PUT", b+"?comp=blocklist", xml(id(0))).want(400) // its blocks are used up
+	s.call("PUT", b+"?comp=blocklist", strings.ReplaceAll(xml(id(0)), "Latest", "Uncommitted")).want(400) // it waits no more
 	s.call("PUT", b+"?comp=blocklist", "<BlockList><Latest>").want(400)
 	s.call("PUT", b+"?comp=block&blockid=%21", "x").want(400)
 }

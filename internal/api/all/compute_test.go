@@ -1,9 +1,13 @@
 package all
 
 import (
+	"errors"
 	"maps"
 	"strings"
 	"testing"
+
+	"github.com/moorage-ml/moorage/internal/store"
+	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
 func vm(address string, more map[string]any) map[string]any {
@@ -85,7 +89,7 @@ func TestAttachRefusesWhatCannotWork(t *testing.T) {
 		})
 	}
 	a := s.call("PUT", wsPath+"/computes/sp1", body("SynapseSpark"))
-	if m, _ := a.get("error.message").(string); !strings.Contains(m, "SynapseSpark") || !strings.Contains(m, "VirtualMachine") {
+	if m, _ := a.get("error.message").(string); !strings.Contains(m, "SynapseSpark") || !strings.Contains(m, "ssh") {
 		t.Errorf("the message names neither the kind nor those there are: %s", m)
 	}
 }
@@ -139,6 +143,26 @@ func TestPreflightAttachesNothing(t *testing.T) {
 	s.call("POST", base+"/computes/local/check", nil).want(200).has(map[string]any{"details.os": "linux"})
 	s.call("POST", base+"/computes/nothing/check", nil).want(404)
 	s.call("GET", "/native/v1/kinds", nil).want(200)
+}
+
+func TestEnvironmentsOfAComputeAreListed(t *testing.T) {
+	s := newServer(t)
+	row, err := s.store.Compute(t.Context(), s.ws.ID, "local")
+	must(t, err)
+	must(t, s.store.Write(t.Context(), func(tx *store.Tx) error {
+		return errors.Join(
+			tx.PutPreparedEnvironment(t.Context(), store.PreparedEnvironment{ComputeID: row.ID, Hash: "h1", Phase: "ready", LastUsed: 1000, Spec: []byte(`{"python":"3.12"}`)}),
+			tx.PutPreparedEnvironment(t.Context(), store.PreparedEnvironment{ComputeID: row.ID, Hash: "h2", Phase: "failed", LastUsed: 2000, Problem: &workspace.Problem{Code: "EnvironmentFailed", Message: "no such package"}}),
+		)
+	}))
+	base := "/native/v1" + wsPath + "/computes/"
+	s.call("GET", base+"local/environments", nil).want(200).has(map[string]any{
+		"environments.0.hash": "h2", "environments.0.phase": "failed", "environments.0.problem.message": "no such package", "environments.0.last_used": "1970-01-01T00:00:02.000Z",
+		"environments.1.hash": "h1", "environments.1.problem": nil, "environments.1.spec.python": "3.12", "environments.2": nil,
+	})
+	s.call("PUT", wsPath+"/computes/vm1", vm("ssh://10.0.0.5", nil)).want(201)
+	s.call("GET", base+"vm1/environments", nil).want(200).has(map[string]any{"environments.0": nil})
+	s.call("GET", base+"nothing/environments", nil).want(404)
 }
 
 func TestComputesPage(t *testing.T) {

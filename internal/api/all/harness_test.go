@@ -114,6 +114,10 @@ func newServer(t *testing.T) *server {
 			j, err := db.JobRow(ctx, id)
 			return authn.Job{Name: j.Name, Workspace: j.WorkspaceID, Attempt: j.Attempt, Over: j.State.Terminal()}, err
 		},
+		Runs: func(ctx context.Context, workspaceID, run string) (bool, error) {
+			r, err := db.Run(ctx, workspaceID, run)
+			return r.Job || r.End > 0, err
+		},
 	})
 	must(t, err)
 	cfg := Config{

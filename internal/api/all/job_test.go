@@ -1,6 +1,7 @@
 package all
 
 import (
+	"encoding/json"
 	"maps"
 	"net/http"
 	"strings"
@@ -85,6 +86,54 @@ func TestJobsPageNewestFirst(t *testing.T) {
 	s.call("GET", "/native/v1"+wsPath+"/jobs?limit=2&after="+native.get("next").(string), nil).want(200).has(map[string]any{"jobs.0.name": "j1", "jobs.1": nil, "next": ""})
 	s.call("GET", "/native/v1"+wsPath+"/jobs?state=Completed", nil).want(200).has(map[string]any{"jobs.0": nil})
 	s.call("GET", "/native/v1"+wsPath+"/jobs?state=Sleeping", nil).want(400).has(map[string]any{"error.code": "InvalidState"})
+}
+
+func TestJobKeepsTheNameOfAComputeThatWasDetached(t *testing.T) {
+	s := newServer(t)
+	s.call("PUT", wsPath+"/jobs/j1", commandJob(nil)).want(201)
+	s.finish("j1", workspace.Completed, "", nil)
+	s.call("DELETE", wsPath+"/computes/local?underlyingResourceAction=Detach", nil).want(200)
+	native := "/native/v1" + wsPath + "/jobs"
+	s.call("GET", native+"/j1", nil).want(200).has(map[string]any{"compute": "local"})
+	s.call("GET", native, nil).want(200).has(map[string]any{"jobs.0.compute": "local"})
+	s.call("GET", wsPath+"/jobs/j1", nil).want(200).has(map[string]any{"properties.computeId": wsPath + "/computes/local"})
+	s.call("GET", wsPath+"/jobs", nil).want(200).has(map[string]any{"value.0.properties.computeId": wsPath + "/computes/local"})
+}
+
+func TestListsTellWhyAJobWaits(t *testing.T) {
+	s := newServer(t)
+	for _, name := range []string{"j1", "j2"} {
+		s.call("PUT", wsPath+"/jobs/"+name, commandJob(nil)).want(201)
+	}
+	s.call("GET", "/native/v1"+wsPath+"/jobs", nil).want(200).has(map[string]any{
+		"jobs.0.name": "j2", "jobs.0.reason.code": "WaitsForSlot", "jobs.0.position": 2.0, "jobs.1.reason.code": "WaitsForSlot", "jobs.1.position": 1.0,
+	})
+	reason, _ := s.call("GET", wsPath+"/jobs", nil).want(200).get("value.0.properties.properties").(map[string]any)
+	if reason["moorage.reason"] != "waits for a slot on compute local" {
+		t.Errorf("ARM's list says %v", reason)
+	}
+}
+
+func TestInstanceTypeOfAJobGivesItTheGPUsOfThatType(t *testing.T) {
+	s := newServer(t)
+	types := map[string]any{"settings": map[string]any{"instance_types": map[string]any{"gpu1": map[string]any{"gpus": 1}, "gpu2": map[string]any{"gpus": 2}}}}
+	s.call("PUT", wsPath+"/computes/vm1", vm("ssh://10.0.0.5", types)).want(201).has(map[string]any{"properties.properties.settings.instance_types.gpu2.gpus": 2.0})
+	job := func(instanceType string) map[string]any {
+		return commandJob(map[string]any{"computeId": wsPath + "/computes/vm1", "resources": map[string]any{"instanceCount": 1, "instanceType": instanceType}})
+	}
+	s.call("PUT", wsPath+"/jobs/j1", job("gpu2")).want(201).has(map[string]any{"properties.resources.instanceType": "gpu2"})
+	row, err := s.store.Job(t.Context(), s.ws.ID, "j1")
+	must(t, err)
+	var spec workspace.JobSpec
+	must(t, json.Unmarshal(row.Spec, &spec))
+	if row.GPUs != 2 || spec.GPUs != 2 {
+		t.Errorf("the job gets %d GPUs, and asks the target for %d", row.GPUs, spec.GPUs)
+	}
+	s.call("PUT", wsPath+"/jobs/j2", job("gpu9")).want(400).has(map[string]any{
+		"error.code": "UnknownInstanceType", "error.message": `compute "vm1" has no instance type "gpu9". Take one of: gpu1, gpu2`,
+	})
+	bad := map[string]any{"settings": map[string]any{"instance_types": []string{"gpu1"}}}
+	s.call("PUT", wsPath+"/computes/vm2", vm("ssh://10.0.0.6", bad)).want(400).has(map[string]any{"error.code": "InvalidInstanceTypes"})
 }
 
 func TestCancelIsAcceptedAndItsPlaceTellsWhenItIsDone(t *testing.T) {

@@ -29,8 +29,16 @@ func TestMetadataHasTheShapeThatEachClientAsksFor(t *testing.T) {
 	v1 := s.call("GET", "/metadata/endpoints?api-version=2019-05-01", nil, as(""), header("User-Agent", "Python-urllib/3.11")).want(200)
 	v1.has(map[string]any{"1.authentication.loginEndpoint": "https://box.example:8443"})
 	s.call("GET", "/discovery", nil, as("")).want(200).has(map[string]any{"api": "https://box.example:8443", "history": "https://box.example:8443"})
+	discovery := s.call("GET", wsPath, nil).want(200).get("properties.discoveryUrl")
+	planes := s.call("GET", s.path(discovery), nil, as("")).want(200)
+	for _, key := range []string{"api", "experimentation", "history", "hyperdrive", "modelmanagement", "studio"} {
+		if address, _ := planes.get(key).(string); !strings.HasPrefix(address, "https://box.example:8443") {
+			t.Errorf("the address of %s is %q", key, address)
+		}
+	}
+	s.call("GET", planes.get("studio").(string)+"/runs/x?wsid=y", nil, as("")).want(200)
 	s.call("GET", wsPath, nil).want(200).has(map[string]any{
-		"properties.workspaceId": s.ws.ID, "properties.discoveryUrl": "https://box.example:8443/discovery", "properties.mlFlowTrackingUri": "azureml://box.example:8443/mlflow/v1.0" + wsPath, "location": "local",
+		"properties.workspaceId": s.ws.ID, "properties.discoveryUrl": "https://box.example:8443/discovery/1/workspaces/" + s.ws.ID, "properties.mlFlowTrackingUri": "azureml://box.example:8443/mlflow/v1.0" + wsPath, "location": "local",
 	})
 }
 
@@ -109,7 +117,10 @@ func TestWorkspacesAreMadeListedAndRemoved(t *testing.T) {
 	made := s.call("PUT", other, map[string]any{"location": "here"}).want(201)
 	made.has(map[string]any{"name": "second", "location": "here"})
 	s.call("PUT", other, map[string]any{}).want(200).has(map[string]any{"properties.workspaceId": made.get("properties.workspaceId")})
-	s.call("GET", wsPath[:strings.LastIndex(wsPath, "/")], nil).want(200).has(map[string]any{"value.0.name": "main", "value.1.name": "second"})
+	s.call("PATCH", other, map[string]any{"tags": map[string]string{"team": "a"}, "properties": map[string]any{"friendlyName": "Ours", "description": "for vision"}}).want(200).has(map[string]any{
+		"tags.team": "a", "properties.friendlyName": "Ours", "properties.description": "for vision", "location": "here",
+	})
+	s.call("GET", wsPath[:strings.LastIndex(wsPath, "/")], nil).want(200).has(map[string]any{"value.0.name": "main", "value.1.name": "second", "value.1.tags.team": "a"})
 	s.call("GET", "/subscriptions/s-1/providers/Microsoft.MachineLearningServices/workspaces", nil).want(200).has(map[string]any{"value.1.name": "second"})
 	s.call("DELETE", wsPath, nil).want(409).has(map[string]any{"error.code": "WorkspaceInUse"})
 	s.call("DELETE", other, nil).want(200)

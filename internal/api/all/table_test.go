@@ -80,7 +80,7 @@ func TestEveryRouteHasAnActionOrAReasonToBePublic(t *testing.T) {
 
 // readsByPost are calls that take their question in a body.
 func readsByPost(pattern string) bool {
-	for _, end := range []string{"/rundata", "/batchGetResolvedUris", "/check", "/search", "/search-datasets", "/missing"} {
+	for _, end := range []string{"/rundata", "/batchGetResolvedUris", "/check", "/search", "/search-datasets", "/missing", ":query", "/list", "/full"} {
 		if strings.HasSuffix(pattern, end) {
 			return true
 		}

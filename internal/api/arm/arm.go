@@ -19,6 +19,8 @@ type Config struct {
 	Computes   Computes
 	Jobs       Jobs
 	Assets     Assets
+	Datastores Datastores
+	Links      Links
 	Sign       func(authn.Signature) string
 	Operations *Operations
 	Clock      clock.Source
@@ -34,7 +36,10 @@ func Routes(cfg Config) []api.Route {
 	h := handlers{cfg}
 	var table []api.Route
 	table = append(table, h.workspaceRoutes()...)
+	table = append(table, h.deploymentRoutes()...)
+	table = append(table, h.linkRoutes()...)
 	table = append(table, h.computeRoutes()...)
+	table = append(table, h.providerRoutes()...)
 	table = append(table, h.jobRoutes()...)
 	table = append(table, h.assetRoutes()...)
 	table = append(table, h.datastoreRoutes()...)

@@ -69,7 +69,8 @@ func (h handlers) getCompute(w http.ResponseWriter, r *http.Request) error {
 	return api.WriteJSON(w, http.StatusOK, h.computeView(r, row))
 }
 
-// putCompute attaches. What is done at once is answered as done; what takes longer as a long operation.
+// putCompute attaches. What is done at once is answered as done, and what takes longer can be followed as an operation;
+// azureml-core insists on one either way (azureml-v1.md §4).
 func (h handlers) putCompute(w http.ResponseWriter, r *http.Request) error {
 	body, err := api.ReadObject(r)
 	if err != nil {
@@ -85,17 +86,23 @@ func (h handlers) putCompute(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return final(r, err)
 	}
-	if row.State == store.ComputeFailed && row.HealthReason != nil {
+	if row.State == store.ComputeFailed && row.HealthReason != nil && !asksOperation(r) {
 		return final(r, row.HealthReason)
 	}
-	if row.State == store.ComputeCreating {
-		follow(w, r, "attach."+row.Name)
-	}
+	follow(w, r, "attach."+row.Name)
 	status := http.StatusCreated
 	if row.Created < began && row.State == store.ComputeSucceeded {
 		status = http.StatusOK
 	}
 	return api.WriteJSON(w, status, h.computeView(r, row))
+}
+
+// asksOperation tells whether the client learns only from the operation why an attachment failed: azureml-core, and the
+// management clients of its time. A refused PUT they show as a broken server, with headers and raw bytes
+// (azureml-v1.md §4.4). Later ones show the error of the PUT itself.
+func asksOperation(r *http.Request) bool {
+	version := r.URL.Query().Get("api-version")
+	return version != "" && version < "2021"
 }
 
 // final makes a verdict of a problem that clients would otherwise answer by trying again: a target that could not be
@@ -139,14 +146,19 @@ const detachWait = 60 * time.Second
 func (h handlers) deleteCompute(w http.ResponseWriter, r *http.Request) error {
 	name, p, ws, q := r.PathValue("name"), api.PrincipalOf(r), api.WorkspaceOf(r), r.URL.Query()
 	opts := control.DetachOptions{Force: truth(q.Get("force")), CancelJobs: truth(q.Get("cancelJobs"))}
+	id := "detach." + name + "." + h.Clock.NewID()
 	if _, err := h.Computes.Compute(r.Context(), p, ws, name); err != nil {
 		if api.ProblemOf(r, err).Class == workspace.NotFound {
-			w.WriteHeader(http.StatusNoContent)
+			follow(w, r, id)
+			status := http.StatusNoContent
+			if asksOperation(r) { // the management client of its time knows no 204 here
+				status = http.StatusOK
+			}
+			w.WriteHeader(status)
 			return nil
 		}
 		return err
 	}
-	id := "detach." + name + "." + h.Clock.NewID()
 	op := h.Operations.start(r.Context(), id, detachWait, func(ctx context.Context) ([]string, error) { return h.Computes.Detach(ctx, p, ws, name, opts) })
 	if !op.over() {
 		follow(w, r, id)
@@ -156,6 +168,7 @@ func (h handlers) deleteCompute(w http.ResponseWriter, r *http.Request) error {
 	if op.err != nil {
 		return final(r, op.err)
 	}
+	follow(w, r, id)
 	left := op.left
 	if left == nil {
 		left = []string{}
@@ -180,7 +193,10 @@ func (h handlers) listKeys(w http.ResponseWriter, r *http.Request) error {
 	}
 	settings := api.AsObject(row.Settings)
 	account := map[string]string{"username": settings.Text("username")}
-	out := map[string]any{"computeType": api.AsObject(row.Doc).Child("properties").Text("computeType"), "administratorAccount": account}
+	out := map[string]any{"computeType": api.AsObject(row.Doc).Child("properties").Text("computeType")}
+	if row.Kind == "ssh" || row.Kind == "hdinsight" {
+		out["administratorAccount"] = account
+	}
 	plain := map[string]string{}
 	for k, s := range secrets {
 		plain[k] = s.Reveal()

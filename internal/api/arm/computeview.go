@@ -26,6 +26,7 @@ func (h handlers) computeView(r *http.Request, row store.Compute) api.Object {
 		}
 		outer.Set("isAttachedCompute", false)
 		inner.Set("alias", row.Alias)
+		steady(inner)
 	} else {
 		outer.Set("isAttachedCompute", true)
 		if row.Address != "" && !inner.Has("address") {
@@ -35,10 +36,13 @@ func (h handlers) computeView(r *http.Request, row store.Compute) api.Object {
 	outer.Set("createdOn", timestamp(row.Created))
 	outer.Set("modifiedOn", timestamp(row.Modified))
 	outer.Set("provisioningState", string(row.State))
-	delete(outer, "provisioningErrors")
+	outer.Set("provisioningErrors", nil)
 	if row.State == store.ComputeFailed && row.HealthReason != nil {
-		outer.Set("provisioningErrors", []map[string]api.ErrorBody{{"error": api.Body(row.HealthReason)}})
+		outer.Set("provisioningErrors", []map[string]verdict{{"error": verdictOf(row.HealthReason)}})
 	}
+	present(outer, "description")
+	outer.Fill("disableLocalAuth", false)
+	present(inner, needed[outer.Text("computeType")]...)
 	h.known(inner, row)
 	outer.Set("properties", inner)
 	doc.Set("properties", outer)
@@ -46,6 +50,36 @@ func (h handlers) computeView(r *http.Request, row store.Compute) api.Object {
 	doc.Fill("tags", map[string]string{})
 	doc.Set("systemData", systemData(row.Created, row.Modified, row.CreatedBy, ""))
 	return envelope(doc, place.Path()+"/computes/"+row.Name, row.Name, "/computes")
+}
+
+// steady shows an AmlCompute with as many nodes as its least, because azureml-core waits for them; there is always one.
+func steady(inner api.Object) {
+	nodes := 1
+	var scale struct {
+		Min int `json:"minNodeCount"`
+	}
+	if json.Unmarshal(inner["scaleSettings"], &scale) == nil {
+		nodes = max(nodes, scale.Min)
+	}
+	inner.Set("allocationState", "Steady")
+	inner.Set("currentNodeCount", nodes)
+	inner.Set("targetNodeCount", nodes)
+}
+
+// needed are the inner properties of a type without which azureml-core cannot read a compute, not even in a list; null
+// is good enough (azureml-v1.md §4.2).
+var needed = map[string][]string{
+	"AKS":        {"agentVmSize", "agentCount", "clusterPurpose", "clusterFqdn", "systemServices", "loadBalancerType", "loadBalancerSubnet", "sslConfiguration"},
+	"AmlCompute": {"vmSize", "vmPriority", "scaleSettings", "subnet"},
+}
+
+// present sees to it that fields are there; null when nothing is known of them.
+func present(o api.Object, fields ...string) {
+	for _, f := range fields {
+		if len(o[f]) == 0 {
+			o[f] = json.RawMessage("null")
+		}
+	}
 }
 
 // known lays what was seen of the target over the inner properties.

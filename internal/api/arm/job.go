@@ -52,11 +52,7 @@ func (h handlers) putJob(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	view, err := h.jobView(r, job, nil)
-	if err != nil {
-		return err
-	}
-	return api.WriteJSON(w, status, view)
+	return api.WriteJSON(w, status, jobView(r, job))
 }
 
 func (h handlers) patchJob(w http.ResponseWriter, r *http.Request) error {
@@ -68,11 +64,7 @@ func (h handlers) patchJob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	view, err := h.jobView(r, job, nil)
-	if err != nil {
-		return err
-	}
-	return api.WriteJSON(w, http.StatusOK, view)
+	return api.WriteJSON(w, http.StatusOK, jobView(r, job))
 }
 
 // description reads what may change of a job that is there.
@@ -113,11 +105,7 @@ func (h handlers) getJob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	view, err := h.jobView(r, job, nil)
-	if err != nil {
-		return err
-	}
-	return api.WriteJSON(w, http.StatusOK, view)
+	return api.WriteJSON(w, http.StatusOK, jobView(r, job))
 }
 
 func (h handlers) listJobs(w http.ResponseWriter, r *http.Request) error {
@@ -139,31 +127,15 @@ func (h handlers) listJobs(w http.ResponseWriter, r *http.Request) error {
 	if more {
 		next = rows[len(rows)-1].ID
 	}
-	names, err := h.computeNames(r)
-	if err != nil {
-		return err
-	}
 	views := make([]api.Object, len(rows))
 	for i, row := range rows {
-		if views[i], err = h.jobView(r, row, names); err != nil {
-			return err
-		}
+		views[i] = jobView(r, row)
 	}
 	return list(w, r, views, next)
 }
 
-// computeNames gives the names of the workspace's computes by id.
-func (h handlers) computeNames(r *http.Request) (map[string]string, error) {
-	rows, err := h.Computes.Computes(r.Context(), api.PrincipalOf(r), api.WorkspaceOf(r))
-	names := map[string]string{}
-	for _, row := range rows {
-		names[row.ID] = row.Name
-	}
-	return names, err
-}
-
-// jobView is the document with what the server knows laid over. names may be nil.
-func (h handlers) jobView(r *http.Request, job store.Job, names map[string]string) (api.Object, error) {
+// jobView is the document with what the server knows laid over.
+func jobView(r *http.Request, job store.Job) api.Object {
 	place := api.WorkspaceOf(r)
 	p := api.AsObject(job.Doc)
 	for field, v := range p {
@@ -182,16 +154,8 @@ func (h handlers) jobView(r *http.Request, job store.Job, names map[string]strin
 	}
 	p.Set("properties", properties)
 	p.Set("isArchived", job.Archived)
-	if !p.Has("computeId") && !isLocal(p) {
-		if names == nil {
-			var err error
-			if names, err = h.computeNames(r); err != nil {
-				return nil, err
-			}
-		}
-		if name := names[job.ComputeID]; name != "" {
-			p.Set("computeId", place.Path()+"/computes/"+name)
-		}
+	if !p.Has("computeId") && !isLocal(p) && job.ComputeName != "" {
+		p.Set("computeId", place.Path()+"/computes/"+job.ComputeName)
 	}
 	p.Set("services", map[string]map[string]string{
 		"Tracking": {"jobServiceType": "Tracking", "endpoint": "azureml://" + r.Host + "/mlflow/v1.0" + place.Path() + "?"},
@@ -205,7 +169,7 @@ func (h handlers) jobView(r *http.Request, job store.Job, names map[string]strin
 	doc := api.Object{}
 	doc.Set("properties", p)
 	doc.Set("systemData", systemData(job.Created, job.Created, job.CreatedBy, ""))
-	return envelope(doc, place.Path()+"/jobs/"+job.Name, job.Name, "/jobs"), nil
+	return envelope(doc, place.Path()+"/jobs/"+job.Name, job.Name, "/jobs")
 }
 
 // isLocal tells whether the client asked for compute="local", which it recognises by the absence of computeId.

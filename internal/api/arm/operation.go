@@ -3,6 +3,7 @@ package arm
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -100,21 +101,26 @@ func (h handlers) operationRoutes() []api.Route {
 	return []api.Route{{Method: "GET", Pattern: ws("/operations/{id}"), Action: act("computes/read"), Handler: h.getOperation}}
 }
 
-// follow tells the client where to ask how an operation goes.
+// follow tells the client where to ask how an operation goes: at an absolute URL with its own api-version, without which
+// azureml-core would add one (azureml-v1.md §4).
 func follow(w http.ResponseWriter, r *http.Request, id string) {
 	place := api.BaseURL(r) + api.WorkspaceOf(r).Path() + "/operations/" + id
+	if version := r.URL.Query().Get("api-version"); version != "" {
+		place += "?api-version=" + url.QueryEscape(version)
+	}
 	w.Header().Set("Azure-AsyncOperation", place)
 	w.Header().Set("Location", place)
 	w.Header().Set("Retry-After", "1")
 }
 
 // getOperation answers from what runs here, or from the compute that the id names: "attach.NAME" or "detach.NAME.ULID".
+// While it goes on it has the state of the compute, which azureml-core prints.
 func (h handlers) getOperation(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
 	if op, ended := h.Operations.find(id); op != nil {
 		switch {
 		case !ended:
-			return h.tell(w, r, "InProgress", nil, nil)
+			return h.tell(w, r, string(store.ComputeDeleting), nil, nil)
 		case op.err != nil:
 			return h.tell(w, r, "Failed", api.ProblemOf(r, op.err), op.left)
 		}
@@ -130,7 +136,7 @@ func (h handlers) getOperation(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	case kind == "detach" && row.State == store.ComputeDeleting, kind == "attach" && row.State == store.ComputeCreating:
-		return h.tell(w, r, "InProgress", nil, nil)
+		return h.tell(w, r, string(row.State), nil, nil)
 	case kind == "attach" && row.State == store.ComputeSucceeded:
 		return h.tell(w, r, "Succeeded", nil, nil)
 	case row.HealthReason != nil:
@@ -145,10 +151,22 @@ func (h handlers) tell(w http.ResponseWriter, r *http.Request, status string, p 
 		body["properties"] = map[string]any{"left": left}
 	}
 	if p != nil {
-		body["error"] = api.Body(p)
+		body["error"] = verdictOf(p)
 	}
-	if status == "InProgress" {
+	if status == string(store.ComputeCreating) || status == string(store.ComputeDeleting) {
 		w.Header().Set("Retry-After", "1")
 	}
 	return api.WriteJSON(w, http.StatusOK, body)
+}
+
+// verdict is an error as operations and provisioningErrors hold it. azureml-core shows code and message in words when it
+// finds a statusCode beside them, and else the raw JSON (azureml-v1.md §4.4).
+type verdict struct {
+	api.ErrorBody
+
+	StatusCode int `json:"statusCode"`
+}
+
+func verdictOf(p *workspace.Problem) verdict {
+	return verdict{ErrorBody: api.Body(p), StatusCode: http.StatusBadRequest}
 }

@@ -80,7 +80,7 @@ func TestDetachThatTakesLongIsAnOperation(t *testing.T) {
 			}
 			id := link[strings.LastIndex(link, "/")+1:]
 			w, body := ask(t, h.getOperation, http.MethodGet, link, "id", id)
-			if body["status"] != "InProgress" || w.Header().Get("Retry-After") != "1" {
+			if body["status"] != "Deleting" || w.Header().Get("Retry-After") != "1" {
 				t.Fatalf("while it runs: %v", body)
 			}
 			<-time.After(2 * time.Minute) // of the bubble's clock
@@ -118,10 +118,10 @@ func TestOperationIsKnownByItsComputeAfterARestart(t *testing.T) {
 		want string
 		code any
 	}{
-		{"attach.vm1", store.Compute{Name: "vm1", State: store.ComputeCreating}, "InProgress", nil},
+		{"attach.vm1", store.Compute{Name: "vm1", State: store.ComputeCreating}, "Creating", nil},
 		{"attach.vm1", store.Compute{Name: "vm1", State: store.ComputeSucceeded}, "Succeeded", nil},
 		{"attach.vm1", store.Compute{Name: "vm1", State: store.ComputeFailed, HealthReason: problem}, "Failed", "HostKeyChanged"},
-		{"detach.vm1.X", store.Compute{Name: "vm1", State: store.ComputeDeleting}, "InProgress", nil},
+		{"detach.vm1.X", store.Compute{Name: "vm1", State: store.ComputeDeleting}, "Deleting", nil},
 		{"detach.vm1.X", store.Compute{Name: "vm1", State: store.ComputeSucceeded}, "Failed", "OperationInterrupted"},
 		{"detach.vm1.X", store.Compute{Name: "other"}, "Succeeded", nil},
 	} {

@@ -33,9 +33,15 @@ func Request(body json.RawMessage, kinds []control.KindInfo, defaultCompute stri
 	if strings.EqualFold(computeType, "AKS") {
 		req.Kind = "kubernetes"
 	}
+	req.ResourceID = outer.Text("resourceId")
 	i := slices.IndexFunc(kinds, func(k control.KindInfo) bool { return k.Kind == req.Kind })
 	if i < 0 {
-		return req, unknownKind(computeType, kinds)
+		if !control.Foreseen(req.Kind) {
+			return req, unknownKind(computeType, kinds)
+		}
+		req.Address = address("", inner, req.ResourceID, req.Kind)
+		req.Doc = withoutSettings(doc)
+		return req, nil
 	}
 	settings := inner.Child("settings")
 	account := inner.Child("administratorAccount")
@@ -44,8 +50,8 @@ func Request(body json.RawMessage, kinds []control.KindInfo, defaultCompute stri
 			settings.Set(to, account.Text(from))
 		}
 	}
-	req.ResourceID = outer.Text("resourceId")
 	req.Address = address(settings.Text("address"), inner, req.ResourceID, req.Kind)
+	_ = json.Unmarshal(inner["sshPort"], &req.Port) // another type is as good as none
 	delete(settings, "address")
 	req.Distinct = string(inner["distinct"]) == "true"
 	req.Settings = settings.JSON()
@@ -133,6 +139,23 @@ func unknownKind(computeType string, kinds []control.KindInfo) error {
 		Message: fmt.Sprintf("this server does not yet run computes of type %s", clip(computeType)),
 		Mend:    "attach one of these types: " + strings.Join(names, ", ") + ", AmlCompute (an alias)",
 	}
+}
+
+// withoutSettings gives the document of a compute whose kind has no driver, and so no schema to say what of its settings
+// is a secret: none is kept. An AKS cluster's certificate comes with its key.
+func withoutSettings(doc api.Object) json.RawMessage {
+	outer := doc.Child("properties")
+	inner := outer.Child("properties")
+	delete(inner, "settings")
+	if inner.Has("sslConfiguration") {
+		ssl := inner.Child("sslConfiguration")
+		delete(ssl, "key")
+		inner.Set("sslConfiguration", ssl)
+	}
+	out := maps.Clone(doc)
+	outer.Set("properties", inner)
+	out.Set("properties", outer)
+	return withoutSecrets(out, control.KindInfo{})
 }
 
 // Update reads the body of a compute's PATCH. The address may be repeated but not changed; control sees to that.
@@ -232,7 +255,7 @@ func invalid(code, target, message, mend string) *workspace.Problem {
 // computeTypes are Azure's words for kinds; a kind of ours alone is written with a capital letter.
 var computeTypes = map[string]string{
 	"ssh": "VirtualMachine", "kubernetes": "Kubernetes", "synapsespark": "SynapseSpark", "hdinsight": "HDInsight", "databricks": "Databricks", "adla": "DataLakeAnalytics",
-	"aci": "ACI",
+	"aci": "ACI", "datafactory": "DataFactory",
 }
 
 // ComputeType is Azure's word for a kind.

@@ -50,6 +50,33 @@ func TestRequestMovesSecretsOutOfTheDocument(t *testing.T) {
 	}
 }
 
+func TestRequestOfAKindWithoutADriverKeepsNoSettings(t *testing.T) {
+	for computeType, inner := range map[string]string{
+		"Databricks": `{"databricksAccessToken":"hush"}`,
+		"HDInsight":  `{"address":"10.0.0.5","administratorAccount":{"username":"u","password":"hush","privateKeyData":"hush"}}`,
+		"Kubernetes": `{"namespace":"ml","settings":{"some_new_secret":"hush"}}`,
+		"AKS":        `{"sslConfiguration":{"status":"Enabled","key":"hush"}}`,
+	} {
+		req, err := Request(json.RawMessage(`{"properties":{"computeType":"`+computeType+`","resourceId":"/subscriptions/s/x","properties":`+inner+`}}`), kinds, "local")
+		if err != nil || req.ResourceID != "/subscriptions/s/x" || !control.Foreseen(req.Kind) {
+			t.Errorf("%s: %+v, %v", computeType, req, err)
+		}
+		if strings.Contains(string(req.Doc)+string(req.Settings), "hush") {
+			t.Errorf("%s: a secret is kept: %s %s", computeType, req.Doc, req.Settings)
+		}
+	}
+	if _, err := Request(json.RawMessage(`{"properties":{"computeType":"Quantum"}}`), kinds, "local"); err == nil {
+		t.Error("a type that nobody knows is attached")
+	}
+}
+
+func TestRequestHasThePortForAnAddressOfTheCatalogue(t *testing.T) {
+	req, err := Request(json.RawMessage(`{"properties":{"computeType":"VirtualMachine","resourceId":"/subscriptions/s/x","properties":{"sshPort":2022}}}`), kinds, "local")
+	if err != nil || req.Address != "" || req.Port != 2022 {
+		t.Errorf("%+v, %v", req, err)
+	}
+}
+
 func FuzzRequest(f *testing.F) {
 	f.Add(`{"properties":{"computeType":"VirtualMachine","properties":{"administratorAccount":{"password":"x"}}}}`)
 	f.Add(`{"properties":{"computeType":"AmlCompute","description":"alias of x"}}`)

@@ -1,6 +1,6 @@
 // Package blob serves the part of Azure's Blob protocol that machine learning clients use (azureml-v2.md §8), on top of
-// our own blob store. Containers need not be made: any name is one. The account in the path counts for nothing, because
-// clients write into it what they like (azureml-v2.md §7). Requests come with a bearer token, or with a URL that this
+// our own blob store. Containers need not be made: any name is one. The account in the path, or in a host of the form
+// X.blob.Y (azureml-v1.md §1.4), counts for nothing, because clients write into it what they like (azureml-v2.md §7). Requests come with a bearer token, or with a URL that this
 // server signed.
 package blob
 
@@ -8,8 +8,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/http"
-	"net/url"
-	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,12 +18,13 @@ import (
 )
 
 type handlers struct {
-	blobs store.Store
+	blobs   store.Store
+	writing *names
 }
 
 // Routes is blob's part of the route table.
 func Routes(blobs store.Store) []api.Route {
-	h := handlers{blobs}
+	h := handlers{blobs, &names{}}
 	const container, one = "/blob/{account}/{container}", "/blob/{account}/{container}/{path...}"
 	read, write, remove := api.ActionBlobs+"read", api.ActionBlobs+"write", api.ActionBlobs+"delete"
 	table := []api.Route{
@@ -43,15 +43,13 @@ func Routes(blobs store.Store) []api.Route {
 
 func grant(verb string) func(*http.Request) api.Grant {
 	return func(r *http.Request) api.Grant {
-		return api.Grant{Container: r.PathValue("container"), Blob: r.PathValue("path"), Verb: verb}
+		return api.Grant{Container: r.PathValue("container"), Blob: r.PathValue("path"), Verb: verb, Variable: "path"}
 	}
 }
 
-var containerName = regexp.MustCompile(`^[a-z0-9](?:-?[a-z0-9]){2,62}$`)
-
 // place is the name in the blob store of what a path names; "" as blob is the container.
 func place(container, blob string) (string, error) {
-	if !containerName.MatchString(container) {
+	if !store.IsContainerName(container) {
 		return "", &workspace.Problem{
 			Class: workspace.Invalid, Code: "InvalidResourceName", Target: "container", Message: "the container's name is not one",
 			Mend: "use 3 to 63 small letters, digits and single dashes",
@@ -138,7 +136,10 @@ func describe(w http.ResponseWriter, info store.Info) {
 	h.Set("ETag", etag(info))
 	h.Set("Last-Modified", info.Modified.UTC().Format(http.TimeFormat))
 	h.Set("x-ms-creation-time", info.Modified.UTC().Format(http.TimeFormat))
-	h.Set("x-ms-blob-type", "BlockBlob")
+	h.Set("x-ms-blob-type", typeOf(info))
+	if info.Append {
+		h.Set("x-ms-blob-committed-block-count", strconv.Itoa(info.Appended))
+	}
 	h.Set("x-ms-lease-status", "unlocked")
 	h.Set("x-ms-lease-state", "available")
 	h.Set("x-ms-server-encrypted", "false")
@@ -162,8 +163,3 @@ func contentType(info store.Info) string {
 
 // relative is the name within its container of a blob of the store.
 func relative(name, container string) string { return strings.TrimPrefix(name, "c/"+container+"/") }
-
-// serviceURL is what a list calls the endpoint.
-func serviceURL(r *http.Request) string {
-	return api.BaseURL(r) + "/blob/" + url.PathEscape(r.PathValue("account"))
-}

@@ -15,16 +15,16 @@ func FuzzReadBlockList(f *testing.F) {
 	f.Add(`<BlockList><Committed>YQ==</Committed></BlockList>`)
 	f.Add(`<!DOCTYPE x [<!ENTITY a "b">]><BlockList><Latest>&a;</Latest></BlockList>`)
 	f.Fuzz(func(t *testing.T, text string) {
-		ids, err := readBlockList(strings.NewReader(text))
+		list, err := readBlockList(strings.NewReader(text))
 		if err != nil {
 			if _, ok := errors.AsType[*workspace.Problem](err); !ok {
 				t.Fatalf("not a problem: %v", err)
 			}
 			return
 		}
-		for _, id := range ids {
-			if at, err := staged("c/x/y", id); err == nil && !strings.HasPrefix(at, "staged/") {
-				t.Fatalf("block %q would lie at %q", id, at)
+		for _, b := range list {
+			if at, err := staged("c/x/y", b.ID); err == nil && !strings.HasPrefix(at, "staged/") {
+				t.Fatalf("block %q would lie at %q", b.ID, at)
 			}
 		}
 	})

@@ -15,6 +15,7 @@ type dialect struct{}
 // statuses are those that follow from a code and not from a problem's class.
 var statuses = map[string]int{
 	"InvalidRange": http.StatusRequestedRangeNotSatisfiable, "ConditionNotMet": http.StatusPreconditionFailed, "BlobAlreadyExists": http.StatusConflict,
+	"AppendPositionConditionNotMet": http.StatusPreconditionFailed, "MaxBlobSizeConditionNotMet": http.StatusPreconditionFailed,
 }
 
 // WriteProblem implements api.Dialect.

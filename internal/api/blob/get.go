@@ -15,12 +15,16 @@ import (
 // get serves GET and HEAD of a blob, whole or in part.
 func (h handlers) get(w http.ResponseWriter, r *http.Request) error {
 	common(w, r)
-	if comp := r.URL.Query().Get("comp"); comp != "" && comp != "metadata" {
-		return unsupported("comp=" + comp)
-	}
 	name, err := place(r.PathValue("container"), r.PathValue("path"))
 	if err != nil {
 		return err
+	}
+	switch comp := r.URL.Query().Get("comp"); comp {
+	case "", "metadata":
+	case "blocklist":
+		return h.getBlockList(w, r, name)
+	default:
+		return unsupported("comp=" + comp)
 	}
 	info, err := h.blobs.Stat(r.Context(), name)
 	if err != nil {

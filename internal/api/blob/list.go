@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/moorage-ml/moorage/internal/api"
 	store "github.com/moorage-ml/moorage/internal/blob"
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
@@ -104,7 +105,7 @@ func (h handlers) list(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	out := results{
-		Service: serviceURL(r), Container: container, Prefix: q.Get("prefix"), Marker: q.Get("marker"), MaxResults: limit, Delimiter: q.Get("delimiter"),
+		Service: api.BlobEndpoint(r, r.PathValue("account")) + "/", Container: container, Prefix: q.Get("prefix"), Marker: q.Get("marker"), MaxResults: limit, Delimiter: q.Get("delimiter"),
 		NextMarker: base64.RawURLEncoding.EncodeToString([]byte(page.Next)),
 	}
 	for _, b := range page.Blobs {
@@ -113,7 +114,11 @@ func (h handlers) list(w http.ResponseWriter, r *http.Request) error {
 	for _, p := range page.Prefixes {
 		out.Blobs.BlobPrefix = append(out.Blobs.BlobPrefix, prefix{relative(p, container)})
 	}
-	body, err := xml.Marshal(out)
+	return writeXML(w, out)
+}
+
+func writeXML(w http.ResponseWriter, v any) error {
+	body, err := xml.Marshal(v)
 	if err != nil {
 		return err
 	}
@@ -127,7 +132,7 @@ func (h handlers) list(w http.ResponseWriter, r *http.Request) error {
 func listed(b store.Info, container string, withMetadata bool) entry {
 	at := b.Modified.UTC().Format(http.TimeFormat)
 	e := entry{Name: relative(b.Name, container), Properties: properties{
-		Created: at, LastModified: at, ETag: etag(b), Length: b.Size, Type: contentType(b), BlobType: "BlockBlob", LeaseStatus: "unlocked", LeaseState: "available",
+		Created: at, LastModified: at, ETag: etag(b), Length: b.Size, Type: contentType(b), BlobType: typeOf(b), LeaseStatus: "unlocked", LeaseState: "available",
 	}}
 	if withMetadata {
 		meta := pairs(b.User)

@@ -29,6 +29,7 @@ func Routes(tokens Tokens) []api.Route {
 	table := []api.Route{
 		{Method: "GET", Pattern: "/metadata/endpoints", Public: describes, Handler: h.metadata},
 		{Method: "GET", Pattern: "/discovery", Public: describes, Handler: h.discovery},
+		{Method: "GET", Pattern: "/discovery/{path...}", Public: describes, Handler: h.discovery}, // api.DiscoveryURL
 		{Method: "GET", Pattern: "/common/discovery/instance", Public: describes, Handler: h.openID},
 		{Method: "GET", Pattern: "/msi/token", Public: exchanges, Handler: h.managedIdentity},
 		{Method: "POST", Pattern: "/msi/token", Public: exchanges, Handler: h.managedIdentity},
@@ -86,14 +87,20 @@ func withoutPort(base string) string {
 	return scheme + "://" + host
 }
 
-// discovery names the base URL of each data plane: all are this server.
+// planes are the data planes by the names in which clients look for them. azureml-core breaks on each that is missing
+// (azureml-v1.md §3).
+var planes = []string{
+	"api", "artifacts", "catalog", "deploymentmanager", "experimentation", "gallery", "history", "hyperdrive", "inferencing", "labeling", "metrics", "mlflow",
+	"modelmanagement", "pipelines", "studio",
+}
+
+// discovery names the base URL of each data plane: all are this server. The studio is what clients print links to.
 func (h handlers) discovery(w http.ResponseWriter, r *http.Request) error {
 	all := map[string]string{}
-	for _, name := range []string{
-		"api", "catalog", "experimentation", "gallery", "history", "hyperdrive", "labeling", "modelmanagement", "pipelines", "studio", "metrics", "artifacts", "mlflow",
-	} {
+	for _, name := range planes {
 		all[name] = api.BaseURL(r)
 	}
+	all["studio"] += "/ui"
 	return api.WriteJSON(w, http.StatusOK, all)
 }
 

@@ -2,6 +2,7 @@ package native
 
 import (
 	"context"
+	"encoding/json"
 	"net"
 	"net/http"
 
@@ -17,7 +18,8 @@ type Computes interface {
 	Kinds() []control.KindInfo
 	CheckCompute(ctx context.Context, p workspace.Principal, ws workspace.Workspace, req control.AttachRequest) (control.Facts, error)
 	Recheck(ctx context.Context, p workspace.Principal, ws workspace.Workspace, name string) (control.Facts, error)
-	PutResource(ctx context.Context, p workspace.Principal, id, address string) error
+	Environments(ctx context.Context, p workspace.Principal, ws workspace.Workspace, name string) ([]store.PreparedEnvironment, error)
+	PutResource(ctx context.Context, p workspace.Principal, req control.ResourceRequest) error
 	Resources(ctx context.Context, p workspace.Principal) ([]store.Resource, error)
 	DeleteResource(ctx context.Context, p workspace.Principal, id string) error
 }
@@ -31,6 +33,7 @@ func (h handlers) computeRoutes() []api.Route {
 		{Method: "DELETE", Pattern: Base + "/resources", Action: resources + "delete", Handler: h.deleteResource},
 		{Method: "POST", Pattern: ws("/computes/check"), Action: act("computes/write"), Handler: h.check},
 		{Method: "POST", Pattern: ws("/computes/{name}/check"), Action: act("computes/read"), Handler: h.recheck},
+		{Method: "GET", Pattern: ws("/computes/{name}/environments"), Action: act("computes/read"), Handler: h.environments},
 	}
 }
 
@@ -86,9 +89,33 @@ func writeFacts(w http.ResponseWriter, r *http.Request, f control.Facts, err err
 	return api.WriteJSON(w, http.StatusOK, out)
 }
 
+// environments lists what was made of jobs' environments on a compute, the one used last first.
+func (h handlers) environments(w http.ResponseWriter, r *http.Request) error {
+	rows, err := h.Computes.Environments(r.Context(), api.PrincipalOf(r), api.WorkspaceOf(r), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	type environment struct {
+		Hash     string             `json:"hash"`
+		Phase    string             `json:"phase"`
+		LastUsed string             `json:"last_used"`
+		Problem  *workspace.Problem `json:"problem"` // why it failed
+		Spec     json.RawMessage    `json:"spec,omitempty"`
+	}
+	list := make([]environment, len(rows))
+	for i, row := range rows {
+		list[i] = environment{row.Hash, row.Phase, moment(row.LastUsed), row.Problem, row.Spec}
+	}
+	return api.WriteJSON(w, http.StatusOK, map[string]any{"environments": list})
+}
+
+// resource is a line of the catalogue. Settings are taken with their secrets and shown without; Secret tells that there
+// are some.
 type resource struct {
-	ID      string `json:"id"`
-	Address string `json:"address"`
+	ID       string          `json:"id"`
+	Address  string          `json:"address"`
+	Settings json.RawMessage `json:"settings,omitempty"`
+	Secret   bool            `json:"secret,omitempty"`
 }
 
 func (h handlers) listResources(w http.ResponseWriter, r *http.Request) error {
@@ -98,7 +125,7 @@ func (h handlers) listResources(w http.ResponseWriter, r *http.Request) error {
 	}
 	list := make([]resource, len(rows))
 	for i, row := range rows {
-		list[i] = resource{row.ID, row.Address}
+		list[i] = resource{row.ID, row.Address, row.Settings, row.SecretID != ""}
 	}
 	return api.WriteJSON(w, http.StatusOK, map[string]any{"resources": list})
 }
@@ -111,10 +138,10 @@ func (h handlers) putResource(w http.ResponseWriter, r *http.Request) error {
 	if body.ID == "" {
 		body.ID = r.URL.Query().Get("id")
 	}
-	if err := h.Computes.PutResource(r.Context(), api.PrincipalOf(r), body.ID, body.Address); err != nil {
+	if err := h.Computes.PutResource(r.Context(), api.PrincipalOf(r), control.ResourceRequest{ID: body.ID, Address: body.Address, Settings: body.Settings}); err != nil {
 		return err
 	}
-	return api.WriteJSON(w, http.StatusOK, body)
+	return api.WriteJSON(w, http.StatusOK, resource{ID: body.ID, Address: body.Address})
 }
 
 func (h handlers) deleteResource(w http.ResponseWriter, r *http.Request) error {

@@ -26,7 +26,6 @@ type Jobs interface {
 	JobFiles(ctx context.Context, p workspace.Principal, ws workspace.Workspace, name string) ([]store.JobFile, error)
 	AbandonJob(ctx context.Context, p workspace.Principal, ws workspace.Workspace, name string) error
 	Compute(ctx context.Context, p workspace.Principal, ws workspace.Workspace, name string) (store.Compute, error)
-	Computes(ctx context.Context, p workspace.Principal, ws workspace.Workspace) ([]store.Compute, error)
 }
 
 func (h handlers) jobRoutes() []api.Route {
@@ -62,9 +61,9 @@ type view struct {
 	Tags        json.RawMessage    `json:"tags"`
 }
 
-func viewOf(j store.Job, compute string) view {
+func viewOf(j store.Job) view {
 	v := view{
-		Name: j.Name, ID: j.ID, Compute: compute, State: j.State, Position: j.Position, ExitCode: j.ExitCode, Error: j.Error, Created: moment(j.Created),
+		Name: j.Name, ID: j.ID, Compute: j.ComputeName, State: j.State, Position: j.Position, ExitCode: j.ExitCode, Error: j.Error, Created: moment(j.Created),
 		Started: moment(j.Started), Ended: moment(j.Ended), Experiment: j.Experiment, DisplayName: j.DisplayName, LogSize: j.LogSize, Attempt: j.Attempt, Tags: j.Tags,
 	}
 	if !j.State.Terminal() {
@@ -83,30 +82,16 @@ func moment(ms int64) string {
 	return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z07:00")
 }
 
-// computeNames gives the names of the workspace's computes by id. A compute that was detached has none any more.
-func (h handlers) computeNames(r *http.Request) (map[string]string, error) {
-	rows, err := h.Jobs.Computes(r.Context(), api.PrincipalOf(r), api.WorkspaceOf(r))
-	names := make(map[string]string, len(rows))
-	for _, row := range rows {
-		names[row.ID] = row.Name
-	}
-	return names, err
-}
-
-func (h handlers) write(w http.ResponseWriter, r *http.Request, j store.Job, err error) error {
+func write(w http.ResponseWriter, j store.Job, err error) error {
 	if err != nil {
 		return err
 	}
-	names, err := h.computeNames(r)
-	if err != nil {
-		return err
-	}
-	return api.WriteJSON(w, http.StatusOK, viewOf(j, names[j.ComputeID]))
+	return api.WriteJSON(w, http.StatusOK, viewOf(j))
 }
 
 func (h handlers) getJob(w http.ResponseWriter, r *http.Request) error {
 	j, err := h.Jobs.Job(r.Context(), api.PrincipalOf(r), api.WorkspaceOf(r), r.PathValue("name"))
-	return h.write(w, r, j, err)
+	return write(w, j, err)
 }
 
 func (h handlers) listJobs(w http.ResponseWriter, r *http.Request) error {
@@ -142,13 +127,9 @@ func (h handlers) listJobs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	names, err := h.computeNames(r)
-	if err != nil {
-		return err
-	}
 	views := make([]view, len(rows))
 	for i, row := range rows {
-		views[i] = viewOf(row, names[row.ComputeID])
+		views[i] = viewOf(row)
 	}
 	next := ""
 	if len(rows) == int(limit) {
@@ -190,15 +171,11 @@ func (h handlers) waitJob(w http.ResponseWriter, r *http.Request) error {
 		wait = min(d, maxWait)
 	}
 	j, err := h.Jobs.WaitJob(r.Context(), api.PrincipalOf(r), api.WorkspaceOf(r), r.PathValue("name"), wait)
-	return h.write(w, r, j, err)
+	return write(w, j, err)
 }
 
 // events are the job's views as server-sent events: one now, one after each change, none after the last.
 func (h handlers) events(w http.ResponseWriter, r *http.Request) error {
-	names, err := h.computeNames(r)
-	if err != nil {
-		return err
-	}
 	begun := false
 	return h.Jobs.WatchJob(r.Context(), api.PrincipalOf(r), api.WorkspaceOf(r), r.PathValue("name"), func(j store.Job) error {
 		if !begun {
@@ -206,7 +183,7 @@ func (h handlers) events(w http.ResponseWriter, r *http.Request) error {
 			w.Header().Set("Cache-Control", "no-store")
 			begun = true
 		}
-		b, err := json.Marshal(viewOf(j, names[j.ComputeID]))
+		b, err := json.Marshal(viewOf(j))
 		if err != nil {
 			return err
 		}
@@ -298,5 +275,5 @@ func (h handlers) abandon(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	j, err := h.Jobs.Job(r.Context(), p, place, name)
-	return h.write(w, r, j, err)
+	return write(w, j, err)
 }

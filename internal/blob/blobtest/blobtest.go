@@ -66,7 +66,7 @@ func get(ctx context.Context, s blob.Store, name string) (string, blob.Info, err
 
 func getGivesWhatPutKept(t *testing.T, s blob.Store) {
 	ctx := t.Context()
-	meta := blob.Meta{ContentType: "text/plain; charset=utf-8", User: map[string]string{"a": "b", "ü": "ä"}}
+	meta := blob.Meta{ContentType: "text/plain; charset=utf-8", User: map[string]string{"a": "b", "ü": "ä"}, Blocks: []blob.Block{{ID: "YQ==", Size: 3}}, Append: true, Appended: 2}
 	for _, size := range []int64{int64(len("hello")), -1} {
 		put, err := s.Put(ctx, "dir/a.txt", strings.NewReader("hello"), size, meta)
 		if err != nil {
@@ -157,6 +157,8 @@ func replaces(t *testing.T, s blob.Store) {
 		meta blob.Meta
 	}{
 		{"long text", blob.Meta{ContentType: "a/b", User: map[string]string{"k": "v"}}},
+		{"blocks", blob.Meta{Blocks: []blob.Block{{ID: "YQ==", Size: 6}}}},
+		{"append", blob.Meta{Append: true}},
 		{"short", blob.Meta{}},
 		{"same!", blob.Meta{ContentType: "c/d"}},
 	} {
@@ -173,8 +175,8 @@ func replaces(t *testing.T, s blob.Store) {
 			t.Error(d)
 		}
 	}
-	if len(tags) != 3 {
-		t.Errorf("three versions have the tags %v", tags)
+	if len(tags) != 5 {
+		t.Errorf("five versions have the tags %v", tags)
 	}
 }
 

@@ -231,7 +231,7 @@ func TestLogGivesTheOffsetAlsoWithAnError(t *testing.T) {
 	}))
 	var b bytes.Buffer
 	next, err := c.Log(t.Context(), "j", "", 7, true, &b)
-	if next != 10 || !Lost(err) || b.String() != "abc" {
+	if next != 10 || !Lost(err) || !Broken(err) || b.String() != "abc" {
 		t.Errorf("%d, %v, %q", next, err, b.String())
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -152,6 +152,41 @@ func list[T any](ctx context.Context, c *Client, path string) ([]T, error) {
 	return all, nil
 }
 
+// Environment is an environment that was made on a compute, or is to be.
+type Environment struct {
+	Hash     string             `json:"hash"`
+	Phase    string             `json:"phase"`
+	LastUsed string             `json:"last_used"`
+	Problem  *workspace.Problem `json:"problem"`
+	Spec     struct {
+		Curated   string   `json:"curated"`
+		Image     string   `json:"image"`
+		CondaFile string   `json:"conda_file"`
+		Python    string   `json:"python"`
+		Pip       []string `json:"pip"`
+	} `json:"spec"`
+	Raw json.RawMessage `json:"-"`
+}
+
+// UnmarshalJSON keeps the text beside the fields.
+func (e *Environment) UnmarshalJSON(b []byte) error {
+	type plain Environment
+	if err := json.Unmarshal(b, (*plain)(e)); err != nil {
+		return err
+	}
+	e.Raw = append(json.RawMessage(nil), b...)
+	return nil
+}
+
+// Environments lists what was made of jobs' environments on a compute, the one used last first.
+func (c *Client) Environments(ctx context.Context, name string) ([]*Environment, error) {
+	var out struct {
+		Environments []*Environment `json:"environments"`
+	}
+	_, err := c.call(ctx, http.MethodGet, c.native("computes", name, "environments"), nil, &out)
+	return out.Environments, err
+}
+
 // CheckCompute makes the pre-flight of an attached compute.
 func (c *Client) CheckCompute(ctx context.Context, name string) (*Facts, error) {
 	out := &Facts{}
@@ -203,10 +238,13 @@ func (c *Client) Kinds(ctx context.Context) (kinds []Kind, raw json.RawMessage, 
 	return kinds, raw, either(raw, "kinds", &kinds)
 }
 
-// Resource is one entry of the catalogue.
+// Resource is one entry of the catalogue. The server takes secrets among the settings and shows none; Secret tells that
+// it has some.
 type Resource struct {
-	ID      string `json:"id"`
-	Address string `json:"address"`
+	ID       string         `json:"id"`
+	Address  string         `json:"address"`
+	Settings map[string]any `json:"settings,omitempty"`
+	Secret   bool           `json:"secret,omitempty"`
 }
 
 // Resources lists the catalogue.

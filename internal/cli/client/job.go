@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -154,9 +155,20 @@ func (c *Client) Log(ctx context.Context, name, stream string, from int64, follo
 			return from, nil
 		}
 		if err != nil {
-			return from, c.lost(err)
+			return from, &broken{c.lost(err)}
 		}
 	}
+}
+
+// broken is a connection that broke in the midst of an answer.
+type broken struct{ error }
+
+func (b *broken) Unwrap() error { return b.error }
+
+// Broken tells whether err is a log's connection that broke after the server had answered.
+func Broken(err error) bool {
+	_, ok := errors.AsType[*broken](err)
+	return ok
 }
 
 // writeError is a failure of the caller's writer, which trying again does not mend.

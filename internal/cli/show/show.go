@@ -54,25 +54,6 @@ func YAML(w io.Writer, v any) error {
 	return err
 }
 
-// Table writes rows under a header, columns two spaces apart, without trailing spaces.
-func Table(w io.Writer, header []string, rows [][]string) error {
-	var b bytes.Buffer
-	t := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
-	for _, row := range append([][]string{header}, rows...) {
-		for i, cell := range row {
-			if i > 0 {
-				fmt.Fprint(t, "\t")
-			}
-			fmt.Fprint(t, Plain(cell))
-		}
-		fmt.Fprintln(t)
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	return trimmed(w, b.String())
-}
-
 // Pairs writes names and values, one pair a line; empty values are left out.
 func Pairs(w io.Writer, pairs [][2]string) error {
 	var b bytes.Buffer
@@ -167,6 +148,15 @@ func problem(w io.Writer, prefix string, p workspace.Problem) {
 	if p.Mend != "" {
 		fmt.Fprintf(w, "%s%s\n", strings.Repeat(" ", 4), Plain(p.Mend))
 	}
+}
+
+// Clip cuts s to n letters, the last of them "…" if something was cut.
+func Clip(s string, n int) string {
+	r := []rune(s)
+	if len(r) <= n {
+		return s
+	}
+	return string(r[:n-1]) + "…"
 }
 
 // Terminal tells whether w is a terminal.

@@ -41,6 +41,46 @@ func TestTablesHaveNoTrailingSpacesAndNoControlCharacters(t *testing.T) {
 	}
 }
 
+func TestTablesDoNotWrapOnATerminal(t *testing.T) {
+	header := []string{"NAME", "GROUP", "SINCE", "WHY"}
+	rows := [][]string{
+		{"calm_anchor_k2f9", "Default", "2026-11-24 08:00:00", "waits for a slot on compute gpü, as do others"},
+		{"job", "Default", "2026-11-24 08:00:00", ""},
+	}
+	for _, tc := range []struct {
+		letters       int
+		columns, last string // last is the last cell of the first row
+	}{
+		{0, "NAME GROUP SINCE WHY", "waits for a slot on compute gpü, as do others"},
+		{200, "NAME GROUP SINCE WHY", "waits for a slot on compute gpü, as do others"},
+		{90, "NAME GROUP SINCE WHY", "waits for a slot on compute gpü, as do ot…"},
+		{80, "NAME GROUP SINCE WHY", "waits for a slot on compute gpü…"},
+		{78, "NAME SINCE WHY", "waits for a slot on compute gpü, as do…"},
+		{60, "NAME WHY", "waits for a slot on compute gpü, as do ot…"},
+		{20, "NAME WHY", "waits for a…"},
+	} {
+		lines := fit(tc.letters, plain(header, rows), []string{"GROUP", "SINCE"})
+		if got := strings.Join(lines[0], " "); got != tc.columns {
+			t.Errorf("%d letters: columns %s", tc.letters, got)
+		}
+		if got := lines[1][len(lines[1])-1]; got != tc.last {
+			t.Errorf("%d letters: %q, want %q", tc.letters, got, tc.last)
+		}
+		all := -gap
+		for i := range lines[0] {
+			all += longest(lines, i) + gap
+		}
+		if tc.letters >= 60 && all > tc.letters {
+			t.Errorf("%d letters: a line has %d", tc.letters, all)
+		}
+	}
+	// What is short needs no room.
+	rows[0][3] = "exit code 1"
+	if lines := fit(70, plain(header, rows), []string{"GROUP"}); len(lines[0]) != 4 || lines[1][3] != "exit code 1" {
+		t.Errorf("%q", lines)
+	}
+}
+
 func TestJSONAndYAMLKeepTheOrderOfFields(t *testing.T) {
 	raw := json.RawMessage(`{"z":1,"a":{"y":[1,2],"b":"x: y"}}`)
 	var j, y bytes.Buffer
@@ -75,6 +115,24 @@ func TestProgressIsPlainLinesOffATerminal(t *testing.T) {
 	p.End()
 	if want := "uploading 10.0 kB\nuploading 6.0 kB of 10.0 kB\n"; b.String() != want {
 		t.Errorf("%q", b.String())
+	}
+	b.Reset()
+	slow := NewProgress(&b, "hashing 3 files:", 0, func() time.Time { return now }).After(2 * time.Second)
+	slow.Total(9000)
+	for range 9 { // one a second
+		now = now.Add(time.Second)
+		slow.Add(1000)
+	}
+	slow.End()
+	if want := "hashing 3 files: 2.0 kB of 9.0 kB\nhashing 3 files: 7.0 kB of 9.0 kB\n"; b.String() != want {
+		t.Errorf("%q", b.String())
+	}
+	b.Reset()
+	slow.Total(9000)
+	slow.Add(9000)
+	slow.End()
+	if b.Len() > 0 {
+		t.Errorf("what is done at once is shown: %q", b.String())
 	}
 	b.Reset()
 	p.Total(10)

@@ -63,8 +63,8 @@ func TestJobBecomesTheBodyThatAzuresClientSends(t *testing.T) {
 		{"timeout of a day", "command: c\nlimits: {timeout: 86400}", `{"command":"c","limits":{"jobLimitsType":"Command","timeout":"P1D"}}`},
 		{"queue", "command: c\nqueue_settings: {job_tier: Standard, priority: high}", `{"command":"c","queueSettings":{"jobTier":"Standard","priority":3}}`},
 		{"identity", "command: c\nidentity: {type: user_identity}", `{"command":"c","identity":{"identityType":"UserIdentity"}}`},
-		{"texts", "command: c\ndisplay_name: d\nexperiment_name: e\ndescription: x\ntags: {a: 1}\nenvironment_variables: {B: true, C: 0x10}", `{"command":"c","displayName":"d",
-			"experimentName":"e","description":"x","tags":{"a":"1"},"environmentVariables":{"B":"True","C":"0x10"}}`},
+		{"texts", "command: c\ndisplay_name: d\nexperiment_name: e\ndescription: x\ntags: {a: 1, b: true, c: null}\nproperties: {d: 1.50, e: false, f: 2026-01-02}\nenvironment_variables: {B: true, C: 0x10}", `{"command":"c","displayName":"d",
+			"experimentName":"e","description":"x","tags":{"a":"1","b":"True","c":""},"properties":{"d":"1.50","e":"False","f":"2026-01-02"},"environmentVariables":{"B":"True","C":"0x10"}}`},
 		{"anchors and merge keys", "command: c\nx-base: &b {a: 1, b: 2}\nenvironment_variables: {<<: *b, b: 3}", `{"command":"c","environmentVariables":{"a":"1","b":"3"}}`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

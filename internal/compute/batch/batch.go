@@ -131,7 +131,7 @@ func read(settings json.RawMessage) (Settings, json.RawMessage, error) {
 	var s Settings
 	var rest map[string]json.RawMessage
 	if err := json.Unmarshal(settings, &rest); err != nil {
-		return s, nil, invalid("", "the settings of a batch compute are not valid", "they are not a JSON object", "moorage kind show batch lists them")
+		return s, nil, invalid("", "the settings of a batch compute are not valid", "they are not a JSON object", "moorage kind list names them")
 	}
 	mine := map[string]json.RawMessage{"address": rest["address"], "folder": rest["folder"]}
 	for _, name := range own {
@@ -146,7 +146,7 @@ func read(settings json.RawMessage) (Settings, json.RawMessage, error) {
 		err = dec.Decode(&s)
 	}
 	if err != nil {
-		return s, nil, invalid("", "the settings of a batch compute are not valid", err.Error(), "moorage kind show batch lists them")
+		return s, nil, invalid("", "the settings of a batch compute are not valid", err.Error(), "moorage kind list names them")
 	}
 	if !path.IsAbs(s.Folder) {
 		return s, nil, invalid("folder", fmt.Sprintf("folder %q is not an absolute path", s.Folder), "", "name a folder that the login node and all nodes share")

@@ -42,7 +42,7 @@ func (t *Target) Probe(ctx context.Context) (compute.Facts, error) {
 		if _, err := t.program(ctx, "munge", "--no-input"); err != nil {
 			f.Problems = append(f.Problems, workspace.Problem{
 				Code: "NoMunge", Message: "munge does not work on the login node, so jobs with secrets cannot be run", Cause: causeOf(err),
-				Mend: "ask the cluster's administrator; or set no_munge, and jobs with secrets are refused",
+				Mend: "ask the cluster's administrator; or give --set no_munge=true (setting no_munge), and jobs with secrets are refused",
 			})
 		}
 	}
@@ -52,7 +52,7 @@ func (t *Target) Probe(ctx context.Context) (compute.Facts, error) {
 func (t *Target) noSlurm(err error) workspace.Problem {
 	return workspace.Problem{
 		Class: workspace.Unavailable, Code: "NoSlurm", Message: "Slurm cannot be asked on the login node", Cause: causeOf(t.refused(err)),
-		Mend: "check that scontrol show config works there; if the programs are not on PATH, set programs to their folder",
+		Mend: "check that scontrol show config works there; if the programs are not on PATH, name their folder with --set programs=DIR (setting programs)",
 	}
 }
 
@@ -100,7 +100,7 @@ func (t *Target) partitions(f *compute.Facts, text string) {
 	if want := t.settings.Partition; want != "" && !strings.Contains(" "+f.Details["partitions"]+" ", " "+want+" ") {
 		f.Problems = append(f.Problems, workspace.Problem{
 			Class: workspace.Invalid, Code: "NoPartition", Target: "partition", Message: "the cluster has no partition " + want, Cause: "it has " + f.Details["partitions"],
-			Mend: "correct partition in the compute's settings",
+			Mend: "name one of these with --set partition=NAME (setting partition)",
 		})
 	}
 }

@@ -40,7 +40,7 @@ func (t *Target) Submit(ctx context.Context, job compute.Job) (compute.Ref, erro
 	if job.GPUs > 0 {
 		return "", &compute.Error{Kind: compute.ErrNotSupported, Problem: workspace.Problem{
 			Class: workspace.Unsupported, Code: "NoGPUs", Message: fmt.Sprintf("the job asks for %d GPUs, and batch computes ask Slurm for none yet", job.GPUs),
-			Mend: "name them in the compute's options, e.g. --gpus=1, or submit the job to a compute of kind ssh",
+			Mend: "give sbatch options that ask for them with --set 'options=[--gpus=1]' (setting options), or submit the job to a compute of kind ssh",
 		}}
 	}
 	ref, err := t.kept.Submit(ctx, job)

@@ -78,7 +78,7 @@ func (d Driver) Open(_ context.Context, settings json.RawMessage, env compute.En
 		}
 	}
 	if s.Image == "" {
-		return nil, invalid("the settings of a docker compute name no image", errors.New("its jobs run in containers of one image, e.g. image=python:3.12"))
+		return nil, invalid("the settings of a docker compute name no image", errors.New("its jobs run in containers of one image, e.g. --set image=python:3.12 (setting image)"))
 	}
 	if s.Slots < 0 {
 		return nil, invalid("slots cannot be negative", nil)

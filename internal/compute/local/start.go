@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,12 +40,24 @@ func (s starter) dial(context.Context) (io.ReadWriteCloser, error) {
 		return nil, failed(err)
 	}
 	cmd.Dir = "/"
+	cmd.Env = withoutSettings(os.Environ())
 	cmd.Stderr = &said{log: func(line string) { s.env.Log.Warn("the local agent said", "line", line) }}
 	if err := cmd.Start(); err != nil {
 		return nil, failed(err)
 	}
 	return &child{Reader: out, WriteCloser: in, cmd: cmd}, nil
 }
+
+// withoutSettings leaves out the variables by which the server itself is set up: a job has no use for them, and some are
+// secrets.
+func withoutSettings(env []string) []string {
+	return slices.DeleteFunc(env, func(v string) bool {
+		return strings.HasPrefix(v, "MOORAGE_") && !strings.HasPrefix(v, bootVariable+"=")
+	})
+}
+
+// bootVariable stands for the machine's boot in tests.
+const bootVariable = "MOORAGE_BOOT_ID"
 
 // program is the keeper built for this machine, placed by content, or else this executable.
 func (s starter) program() ([]string, error) {

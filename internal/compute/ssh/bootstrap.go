@@ -254,7 +254,7 @@ func (b *bootstrap) failed(step, cause string, err error) error {
 	p := workspace.Problem{
 		Class: workspace.Unavailable, Code: "FolderUnusable", Target: "folder", Cause: cause,
 		Message: fmt.Sprintf("the folder %s on the machine cannot be used", folder),
-		Mend:    "make it writable for the user, or set folder to a place that is",
+		Mend:    "make it writable for the user, or name a place that is with --folder (setting folder)",
 	}
 	has := func(words ...string) bool {
 		for _, w := range words {
@@ -268,7 +268,7 @@ func (b *bootstrap) failed(step, cause string, err error) error {
 	case step == "start" && has("ermission denied"):
 		p.Code = "FolderNoexec"
 		p.Message = fmt.Sprintf("programs cannot be run from the folder %s on the machine", folder)
-		p.Mend = "its file system is mounted noexec, or a policy forbids it: set folder to a place where programs may run, e.g. below /var/tmp or /opt"
+		p.Mend = "its file system is mounted noexec, or a policy forbids it: name a place where programs may run with --folder (setting folder), e.g. below /var/tmp or /opt"
 	case step == "start":
 		p.Code, p.Target = "KeeperNotStarted", ""
 		p.Message = "the keeper does not start on the machine"
@@ -276,11 +276,11 @@ func (b *bootstrap) failed(step, cause string, err error) error {
 	case has("No space left", "quota exceeded", "Quota exceeded"):
 		p.Code = "DiskFull"
 		p.Message = fmt.Sprintf("there is no room in the folder %s on the machine", folder)
-		p.Mend = "free some space there (df -h shows where), or set folder to a larger disk"
+		p.Mend = "free some space there (df -h shows where), or name one on a larger disk with --folder (setting folder)"
 	case has("Read-only"):
 		p.Code = "FolderReadOnly"
 		p.Message = fmt.Sprintf("the folder %s on the machine is on a read-only file system", folder)
-		p.Mend = "set folder to a place that can be written"
+		p.Mend = "name a place that can be written with --folder (setting folder)"
 	case step == "cut":
 		return unreachable(err, "ConnectionLost", "the connection was lost while the keeper was placed", cause, "nothing needs doing: the server tries again")
 	}

@@ -244,7 +244,7 @@ func TestFullReadOnlyAndNoexecFoldersAreToldApart(t *testing.T) {
 		t.Run(options, func(t *testing.T) {
 			folder := engine.Mount(t, s.Home, options)
 			_, err := open(t, withFolder(settingsFor(t, s), folder+"/moorage"))
-			if p := problem(t, err, c.kind, c.code); p.Target != "folder" || !strings.Contains(p.Mend, "set folder") {
+			if p := problem(t, err, c.kind, c.code); p.Target != "folder" || !strings.Contains(p.Mend, "--folder (setting folder)") {
 				t.Errorf("problem: %v", err)
 			}
 			if left, _ := filepath.Glob(folder + "/moorage/bin/*"); len(left) != 0 {

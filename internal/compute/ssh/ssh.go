@@ -115,7 +115,7 @@ func read(settings json.RawMessage) (Settings, error) {
 		} else if strings.Contains(err.Error(), "unknown field") {
 			cause = strings.TrimPrefix(err.Error(), "json: ")
 		}
-		return s, invalid("", "the settings of an ssh compute are not valid", cause, "moorage kind show ssh lists them")
+		return s, invalid("", "the settings of an ssh compute are not valid", cause, "moorage kind list names them")
 	}
 	if s.Address == "" {
 		return s, invalid("address", "an ssh compute needs an address", "", "write it as ssh://user@host:22")

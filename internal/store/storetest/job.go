@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -16,7 +18,7 @@ import (
 func (e *exam) jobFields(t *testing.T) {
 	s, ctx := e.open(t), t.Context()
 	want := store.Job{
-		ID: id(1), WorkspaceID: "w", Name: "ünï-1", ComputeID: "c", Experiment: "exp", JobType: "Command", Priority: 3, GPUs: 2, Created: 11,
+		ID: id(1), WorkspaceID: "w", Name: "ünï-1", ComputeID: "c", ComputeName: "gpu", Experiment: "exp", JobType: "Command", Priority: 3, GPUs: 2, Created: 11,
 		CreatedBy: "me", ParentID: "p", DisplayName: "Ding 北京", Tags: []byte(`{"a":"b"}`), Properties: []byte(`{"c":"d"}`), Archived: true,
 		Wish: store.WishRun, Generation: 4, State: workspace.Preparing, Reason: &workspace.Problem{Code: "Waits", Message: "waits"}, Position: 7,
 		Phase: store.Submitted, Attempt: 2, Ref: "ref", ExitCode: new(3), Error: &workspace.Problem{Class: workspace.Denied, Code: "E", Message: "m", Mend: "n"},
@@ -154,6 +156,40 @@ func (e *exam) dueJobs(t *testing.T) {
 	}
 	if list := must[[]store.Job](t)(s.DueJobs(ctx, "c", 2)); len(list) != 2 {
 		t.Errorf("%d jobs, want 2", len(list))
+	}
+	for limit, want := range map[int][]string{2: {id(2), id(6)}, 10: {id(2), id(6), id(1), id(4)}} {
+		if d := cmp.Diff(want, must[[]string](t)(s.QueueHead(ctx, "c", limit))); d != "" {
+			t.Errorf("the first %d of the queue: %s", limit, d)
+		}
+	}
+	for i, j := range list {
+		if at := must[int](t)(s.QueuePosition(ctx, j)); at != i+1 {
+			t.Errorf("job %s is at %d, want %d", j.Name, at, i+1)
+		}
+	}
+}
+
+func (e *exam) jobsOfBefore(t *testing.T) {
+	url := e.fresh(t)
+	s := Open(t, url)
+	insertJobs(t, s, job(1), job(2, func(j *store.Job) { j.ComputeID = "gone" }))
+	write(t, s, func(ctx context.Context, tx *store.Tx) error {
+		return tx.InsertCompute(ctx, store.Compute{ID: "c", WorkspaceID: "w", Name: "gpu"})
+	})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join("migrations", "00003_job_compute.sql")) // tests run in the folder of the store
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind(t, url, `ALTER TABLE jobs DROP COLUMN compute_name`)
+	behind(t, url, string(text))
+	s = Open(t, url)
+	for n, want := range map[int]string{1: "gpu", 2: ""} {
+		if got := must[store.Job](t)(s.JobRow(t.Context(), id(n))).ComputeName; got != want {
+			t.Errorf("job %d is of compute %q, want %q", n, got, want)
+		}
 	}
 }
 

@@ -43,11 +43,19 @@ func (e *exam) workspaceDelete(t *testing.T) {
 		if _, err := tx.PutDocument(ctx, store.Document{WorkspaceID: "w", Collection: "codes", Name: "n"}); err != nil {
 			return err
 		}
+		for _, id := range []string{store.DatastoreSecret("w", "mine"), store.DatastoreSecret("wide", "mine"), "w"} {
+			if err := tx.PutSecret(ctx, store.Secret{ID: id, Sealed: []byte("x")}); err != nil {
+				return err
+			}
+		}
 		if err := tx.InsertWorkspace(ctx, workspace.Workspace{ID: "w", Name: "w"}); err != nil {
 			return err
 		}
 		return tx.DeleteWorkspace(ctx, "w")
 	})
+	if l := must[[]store.Secret](t)(s.Secrets(ctx)); len(l) != 2 || l[0].ID != store.DatastoreSecret("wide", "mine") || l[1].ID != "w" {
+		t.Errorf("secrets that are left: %v", l)
+	}
 	if l := must[[]workspace.Workspace](t)(s.Workspaces(ctx)); len(l) != 0 {
 		t.Error(l)
 	}
@@ -197,6 +205,12 @@ func (e *exam) documents(t *testing.T) {
 	if d := must[store.Document](t)(s.LatestDocument(ctx, "w", "codes", "a")); d.Version != "11" {
 		t.Errorf("latest: %s", d.Version)
 	}
+	if d := must[store.Document](t)(s.LatestDocumentBut(ctx, "w", "codes", "a", "1")); d.Version != "9" { // neither 11 nor 10 nor 1
+		t.Errorf("latest but for a prefix: %s", d.Version)
+	}
+	if _, err := s.LatestDocumentBut(ctx, "w", "codes", "a", ""); !errors.Is(err, store.ErrNotFound) { // every version begins so
+		t.Errorf("latest but for all: %v", err)
+	}
 	err := s.Write(ctx, func(tx *store.Tx) error {
 		return tx.InsertDocument(ctx, store.Document{WorkspaceID: "w", Collection: "codes", Name: "a", Version: "3"})
 	})
@@ -271,9 +285,9 @@ func (e *exam) secrets(t *testing.T) {
 
 func (e *exam) resources(t *testing.T) {
 	s, ctx := e.open(t), t.Context()
-	want := store.Resource{ID: "/subscriptions/S/virtualMachines/VM1", Address: "ssh://b", Created: 3}
+	want := store.Resource{ID: "/subscriptions/S/virtualMachines/VM1", Address: "ssh://b", Settings: []byte(`{"folder":"/x"}`), SecretID: "resource/x", Created: 3}
 	write(t, s, func(ctx context.Context, tx *store.Tx) error {
-		if err := tx.PutResource(ctx, store.Resource{ID: "/SUBSCRIPTIONS/s/virtualmachines/vm1", Address: "ssh://a", Created: 3}); err != nil {
+		if err := tx.PutResource(ctx, store.Resource{ID: "/SUBSCRIPTIONS/s/virtualmachines/vm1", Address: "ssh://a", SecretID: "y", Created: 3}); err != nil {
 			return err
 		}
 		return tx.PutResource(ctx, want)

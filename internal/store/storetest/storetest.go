@@ -39,6 +39,7 @@ func Run(t *testing.T, fresh func(t testing.TB) string) {
 		{"ComputeNameIsUniqueInItsWorkspace", e.computeName},
 
 		{"JobKeepsEveryField", e.jobFields},
+		{"JobsOfBeforeLearnTheNameOfTheirCompute", e.jobsOfBefore},
 		{"JobNameIsUniqueInItsWorkspace", e.jobName},
 		{"JobListPagesNewestFirst", e.jobPages},
 		{"JobListFilters", e.jobFilters},
@@ -67,6 +68,13 @@ func Run(t *testing.T, fresh func(t testing.TB) string) {
 		{"PreparedEnvironmentsKeepEveryField", e.environments},
 		{"JobFilesAreReplacedByNewerVersions", e.jobFiles},
 		{"PinsAndCondemnationsExcludeEachOther", e.pins},
+
+		{"RunRecordsKeepEveryField", e.runRecords},
+		{"RunHistoryFilters", e.historyFilters},
+		{"RunHistoryOrdersAndPages", e.historyPages},
+		{"SeriesGrowAndKeepTheOrderOfTimes", e.series},
+		{"ChunksTellWhatIsUnsorted", e.chunks},
+		{"PointsAreTakenBackFromAStepOn", e.takenPoints},
 
 		{"HintsFireAfterCommitOnly", e.hintsAfterCommit},
 		{"HintsThatOverflowAreFoldedIntoOne", e.hintsOverflow},

@@ -297,10 +297,15 @@ func (e *exam) hintsOverflow(t *testing.T) {
 	}
 }
 
-// Forget makes a database forget that a migration was applied.
-func Forget(t testing.TB, url string, version int) {
+// Forget makes a database forget that its newest migration was applied, and gives the version of it.
+func Forget(t testing.TB, url string) (version int) {
 	t.Helper()
-	behind(t, url, fmt.Sprintf(`DELETE FROM moorage_schema WHERE version_id = %d`, version))
+	db := open(t, url)
+	defer db.Close()
+	if err := db.QueryRowContext(t.Context(), `DELETE FROM moorage_schema WHERE version_id = (SELECT max(version_id) FROM moorage_schema) RETURNING version_id`).Scan(&version); err != nil {
+		t.Fatal(err)
+	}
+	return version
 }
 
 // Remember makes a database believe that a migration was applied.
@@ -309,8 +314,18 @@ func Remember(t testing.TB, url string, version int) {
 	behind(t, url, fmt.Sprintf(`INSERT INTO moorage_schema (version_id, is_applied) VALUES (%d, TRUE)`, version))
 }
 
-// behind runs a statement behind the store's back.
-func behind(t testing.TB, url, statement string) {
+// behind runs statements behind the store's back.
+func behind(t testing.TB, url, statements string) {
+	t.Helper()
+	db := open(t, url)
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), statements); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// open opens a database without a store.
+func open(t testing.TB, url string) *sql.DB {
 	t.Helper()
 	driver, dsn := "pgx", url
 	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
@@ -320,8 +335,5 @@ func behind(t testing.TB, url, statement string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
-	if _, err := db.ExecContext(t.Context(), statement); err != nil {
-		t.Fatal(err)
-	}
+	return db
 }

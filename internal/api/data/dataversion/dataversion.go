@@ -1,5 +1,5 @@
-// Package dataversion serves the one call of Azure's data service that azure-ai-ml needs to download the outputs of a
-// job: from the ids that the run history gave, where they lie.
+// Package dataversion serves two calls of Azure's data service. azure-ai-ml needs one to download the outputs of a job:
+// from the ids that the run history gave, where they lie. azureml-core asks by the other for the definition of a dataset.
 package dataversion
 
 import (
@@ -9,7 +9,6 @@ import (
 	"regexp"
 
 	"github.com/moorage-ml/moorage/internal/api"
-	"github.com/moorage-ml/moorage/internal/control"
 	"github.com/moorage-ml/moorage/internal/store"
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
@@ -20,17 +19,17 @@ type Jobs interface {
 }
 
 // Routes is dataversion's part of the route table.
-func Routes(jobs Jobs) []api.Route {
-	return []api.Route{{
+func Routes(jobs Jobs, data Data) []api.Route {
+	return append(datasetRoutes(data), api.Route{
 		Method: "POST", Pattern: "/data/v1.0" + api.WorkspacePath + "/dataversion/batchGetResolvedUris", Action: api.ActionWorkspaces + "data/read",
-		Dialect: api.ARM{}, Handler: func(w http.ResponseWriter, r *http.Request) error { return resolve(jobs, w, r) },
-	}}
+		Dialect: api.ARM{}, Handler: func(w http.ResponseWriter, r *http.Request) error { return resolve(jobs, data, w, r) },
+	})
 }
 
 var assetID = regexp.MustCompile(`^azureml://jobs/([^/]+)/outputs/([^/]+)$`)
 
 // resolve answers those ids that it knows and leaves out the others, as the client expects.
-func resolve(jobs Jobs, w http.ResponseWriter, r *http.Request) error {
+func resolve(jobs Jobs, data Data, w http.ResponseWriter, r *http.Request) error {
 	var req struct {
 		Values []string `json:"values"`
 	}
@@ -54,14 +53,20 @@ func resolve(jobs Jobs, w http.ResponseWriter, r *http.Request) error {
 			}
 			return err
 		}
-		if uri, kind := place(ws, job, m[2]); uri != "" {
+		at, kind := place(job, m[2])
+		uri, err := data.PlaceURI(r.Context(), ws, at)
+		if err != nil {
+			return err
+		}
+		if uri != "" {
 			found[id] = map[string]string{"uri": uri, "type": kind}
 		}
 	}
 	return api.WriteJSON(w, http.StatusOK, map[string]any{"values": found})
 }
 
-func place(ws workspace.Workspace, job store.Job, output string) (uri, kind string) {
+// place is where an output of a job lies in the blob store; empty if there is none of that name.
+func place(job store.Job, output string) (at, kind string) {
 	var spec workspace.JobSpec
 	if json.Unmarshal(job.Spec, &spec) != nil {
 		return "", ""
@@ -74,7 +79,7 @@ func place(ws workspace.Workspace, job store.Job, output string) (uri, kind stri
 		if o.Folder {
 			kind = "uri_folder"
 		}
-		return control.DatastoreURI(ws, o.Prefix), kind
+		return o.Prefix, kind
 	}
 	return "", ""
 }

@@ -28,7 +28,7 @@ func (h handlers) log(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Cache-Control", "no-store")
 	m := from.FindStringSubmatch(r.Header.Get("Range"))
 	if m == nil {
-		_, err := h.jobs.JobLog(r.Context(), p, ws, run, "", 0, false, w)
+		_, err := h.Jobs.JobLog(r.Context(), p, ws, run, "", 0, false, w)
 		return err
 	}
 	first, _ := strconv.ParseInt(m[1], 10, 64) // digits only, and few enough
@@ -38,7 +38,7 @@ func (h handlers) log(w http.ResponseWriter, r *http.Request) error {
 		room = min(room, last-first+1)
 	}
 	part := &bounded{room: max(room, 0)}
-	next, err := h.jobs.JobLog(r.Context(), p, ws, run, "", first, false, part)
+	next, err := h.Jobs.JobLog(r.Context(), p, ws, run, "", first, false, part)
 	if err != nil && !part.full {
 		return err
 	}

@@ -75,7 +75,7 @@ func (n *aliases) find(name string) (alias, error) {
 	}
 	if jump == "" && proxy != "" && !strings.EqualFold(proxy, "none") {
 		return alias{}, invalid("ProxyCommandUnsupported", "config_file", fmt.Sprintf("the ssh_config %s has a ProxyCommand for %q, which is not supported", n.file, name), proxy,
-			"use ProxyJump there, or the setting jump")
+			"use ProxyJump there, or --jump (setting jump)")
 	}
 	a.host = strings.ReplaceAll(a.host, "%h", name)
 	if jump != "" && !strings.EqualFold(jump, "none") {
@@ -111,7 +111,7 @@ func (n *aliases) key(file, passphrase string) (ssh.Signer, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, invalid("NotAPrivateKey", "config_file", fmt.Sprintf("the identity file %s, named in %s, cannot be read", file, n.file), err.Error(), "let the server's user read it, or give private_key")
+		return nil, invalid("NotAPrivateKey", "config_file", fmt.Sprintf("the identity file %s, named in %s, cannot be read", file, n.file), err.Error(), "let the server's user read it, or give a key with --private-key-file (setting private_key)")
 	}
 	return parseKey(string(b), passphrase, "the identity file "+file, "config_file")
 }

@@ -78,7 +78,10 @@ func answer(password string) ssh.KeyboardInteractiveChallenge {
 }
 
 func (l *login) dialAgent() ([]ssh.Signer, error) {
-	const mend = "start the server from a session with an ssh-agent (ssh-add -l lists its keys), or give private_key in place of use_agent"
+	const (
+		instead = "or give a key with --private-key-file (setting private_key) in place of --use-agent (use_agent)"
+		mend    = "start the server from a session with an ssh-agent (ssh-add -l lists its keys), " + instead
+	)
 	socket := os.Getenv("SSH_AUTH_SOCK")
 	if socket == "" {
 		return nil, invalid("NoAgent", "use_agent", "there is no ssh-agent to ask for keys", "SSH_AUTH_SOCK is not set for the server", mend)
@@ -96,7 +99,7 @@ func (l *login) dialAgent() ([]ssh.Signer, error) {
 		if err != nil {
 			cause = err.Error()
 		}
-		return nil, invalid("NoAgent", "use_agent", "the ssh-agent gives no key", cause, "add one with ssh-add, or give private_key in place of use_agent")
+		return nil, invalid("NoAgent", "use_agent", "the ssh-agent gives no key", cause, "add one with ssh-add, "+instead)
 	}
 	l.agent = conn
 	return signers, nil
@@ -120,7 +123,7 @@ func parseKey(text, passphrase, what, setting string) (ssh.Signer, error) {
 		return nil, invalid("NotAPrivateKey", setting, what+" cannot be read", cause, mend)
 	}
 	if passphrase == "" {
-		return nil, invalid("PassphraseMissing", "passphrase", what+" is encrypted and no passphrase was given", "", "give its passphrase")
+		return nil, invalid("PassphraseMissing", "passphrase", what+" is encrypted and no passphrase was given", "", "give it with --passphrase-file (setting passphrase)")
 	}
 	s, err = ssh.ParsePrivateKeyWithPassphrase(b, []byte(passphrase))
 	if err != nil {

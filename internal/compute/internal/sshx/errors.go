@@ -118,9 +118,9 @@ func (h hop) refused(err error, l *login) error {
 	mend := "check the user name and the credentials"
 	switch {
 	case h.cfg.Password != "" && len(h.signers) == 0 && !h.cfg.UseAgent && !words:
-		mend = "give private_key: that machine takes no passwords"
+		mend = "give a key with --private-key-file (setting private_key): that machine takes no passwords"
 	case h.cfg.Password == "" && !keys:
-		mend = "give password: that machine takes no keys"
+		mend = "give a password with --password-file (setting password): that machine takes no keys"
 	case h.cfg.Password == "":
 		mend = fmt.Sprintf("add the public key to ~%s/.ssh/authorized_keys on that machine (ssh-copy-id), or check the user name", h.user)
 	case !keys:

@@ -88,15 +88,15 @@ func (c *hostKeyCheck) see(_ string, _ net.Addr, key ssh.PublicKey) error {
 
 // hostKeyChanged is the problem of a machine that is not the one that was attached, or was installed anew.
 func (h hop) hostKeyChanged(shows string) error {
-	setting := "host_key"
+	setting, update := "host_key", "--host-key KEY"
 	if h.jump {
-		setting = "jump_host_keys"
+		setting, update = "jump_host_keys", "--set jump_host_keys=[KEY,…]"
 	}
 	return &compute.Error{Kind: compute.ErrDenied, Problem: workspace.Problem{
 		Class: workspace.Conflict, Code: "HostKeyChanged", Target: setting,
 		Message: fmt.Sprintf("the machine at %s does not show the host key that was pinned when it was attached", h.addr),
 		Cause:   fmt.Sprintf("pinned is %s, and %s", Fingerprint(h.hostKey), shows),
-		Mend: "if the machine was installed anew, check the new fingerprint on its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) and update " +
-			setting + "; if not, somebody may stand in between: do not connect",
+		Mend: "if the machine was installed anew, check the new fingerprint on its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) and " +
+			"give the new key: moorage compute update NAME " + update + " (setting " + setting + "); if not, somebody may stand in between: do not connect",
 	}}
 }

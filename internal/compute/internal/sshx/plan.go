@@ -60,7 +60,7 @@ func parse(address, setting string) (place, error) {
 		return wrong("it cannot be read")
 	}
 	if _, ok := u.User.Password(); ok {
-		return place{}, invalid("PasswordInAddress", setting, "the address holds a password", "", "put it into the setting password: an address is shown to everybody")
+		return place{}, invalid("PasswordInAddress", setting, "the address holds a password", "", "give it with --password-file (setting password): an address is shown to everybody")
 	}
 	p := place{user: u.User.Username(), host: u.Hostname(), port: u.Port()}
 	if p.host == "" || strings.HasPrefix(p.host, "-") {
@@ -131,7 +131,7 @@ func plan(cfg Config) ([]hop, error) {
 			return nil, invalid("NoUser", "username", "no user name to log in with at "+h.addr, "neither the address nor the settings name one", "write it into the address: ssh://user@host:22")
 		}
 		if len(h.signers) == 0 && cfg.Password == "" && !cfg.UseAgent {
-			return nil, invalid("NoCredentials", "private_key", "nothing to log in with at "+h.addr, "", "give private_key, password or use_agent")
+			return nil, invalid("NoCredentials", "private_key", "nothing to log in with at "+h.addr, "", "give --private-key-file, --password-file or --use-agent (settings private_key, password, use_agent)")
 		}
 	}
 	return hops, nil

@@ -1,12 +1,14 @@
 package sshx
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/moorage-ml/moorage/internal/compute"
+	"github.com/moorage-ml/moorage/internal/workspace"
 	"github.com/moorage-ml/moorage/test/engine"
 )
 
@@ -58,6 +60,44 @@ func TestWhatLacksIsSaidBeforeConnecting(t *testing.T) {
 	fails(t, Check(Config{Address: "u@host.example", Password: "x", ConfigFile: "/does/not/exist"}), compute.ErrInvalid, "InvalidSSHConfig")
 	if err := Check(Config{Address: "host.example", User: "u", Password: "x"}); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a person types on the command line is a flag, and what a program sends is a setting: a mend names both.
+func TestMendsNameTheFlagAndTheSetting(t *testing.T) {
+	t.Setenv("SSH_AUTH_SOCK", "")
+	locked, _ := engine.NewKey(t, "passphrase")
+	closed := hop{cfg: Config{Password: "x"}, user: "u", addr: "h:22"}
+	open := hop{user: "u", addr: "h:22"}
+	key, keyErr := parseKey(locked, "", "the private key", "private_key")
+	_, agentErr := hop{cfg: Config{UseAgent: true}}.methods()
+	refusal := errors.New("unable to authenticate")
+	for what, tc := range map[string]struct {
+		err   error
+		names []string
+	}{
+		"nothing to log in with": {Check(Config{Address: "u@host.example"}), []string{"--private-key-file", "private_key", "--password-file", "password", "--use-agent", "use_agent"}},
+		"password in address":    {Check(Config{Address: "ssh://u:p@h"}), []string{"--password-file", "setting password"}},
+		"locked key":             {keyErr, []string{"--passphrase-file", "setting passphrase"}},
+		"no agent":               {agentErr, []string{"--private-key-file", "setting private_key"}},
+		"keys only":              {closed.refused(refusal, &login{methods: []string{"publickey"}}), []string{"--private-key-file", "setting private_key"}},
+		"passwords only":         {open.refused(refusal, &login{methods: []string{"password"}}), []string{"--password-file", "setting password"}},
+		"other host key":         {open.hostKeyChanged("it shows another"), []string{"--host-key", "setting host_key"}},
+		"other key of the jump":  {hop{jump: true}.hostKeyChanged("it shows another"), []string{"--set jump_host_keys=", "setting jump_host_keys"}},
+	} {
+		p, ok := errors.AsType[*workspace.Problem](tc.err)
+		if !ok {
+			t.Errorf("%s: %v", what, tc.err)
+			continue
+		}
+		for _, name := range tc.names {
+			if !strings.Contains(p.Mend, name) {
+				t.Errorf("%s: %q does not name %s", what, p.Mend, name)
+			}
+		}
+	}
+	if key != nil {
+		t.Error("a locked key was opened")
 	}
 }
 

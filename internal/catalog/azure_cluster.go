@@ -1,0 +1,275 @@
+package catalog
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/moorage-ml/moorage/internal/workspace"
+)
+
+// The contracts by which clusters are read, and the versions of them.
+const (
+	hdinsightKind = "Microsoft.HDInsight/clusters"
+	managedKind   = "Microsoft.ContainerService/managedClusters"
+	connectedKind = "Microsoft.Kubernetes/connectedClusters"
+
+	hdinsightVersion = "2021-06-01"
+	managedVersion   = "2024-05-01"
+	connectedVersion = "2024-01-01"
+)
+
+type hdinsightCluster struct {
+	Location   string
+	Properties struct {
+		OSType, ClusterVersion, ClusterState string
+		ClusterDefinition                    struct{ Kind string }
+		ConnectivityEndpoints                []connectivityEndpoint
+	}
+}
+
+type connectivityEndpoint struct {
+	Name, Location, PrivateIPAddress string
+	Port                             int
+}
+
+// hdinsight reads the cluster's own list of endpoints: the names in it differ between clouds and private clusters, so
+// none is made up (azure-services.md §7). The address is SSH's; HTTPS, behind which Livy is, is the detail "https".
+func (a *Azure) hdinsight(ctx context.Context, id armID) (Found, error) {
+	id = id.as(hdinsightKind)
+	var cluster hdinsightCluster
+	if err := a.ask(ctx, call{id: id, version: hdinsightVersion}, &cluster); err != nil {
+		return Found{}, err
+	}
+	p := cluster.Properties
+	if strings.EqualFold(p.OSType, "Windows") {
+		return Found{}, windows(id)
+	}
+	if p.ClusterState != "" && !strings.EqualFold(p.ClusterState, "Running") {
+		return Found{}, notReady(id, p.ClusterState)
+	}
+	ssh, found := endpoint(p.ConnectivityEndpoints, "SSH")
+	if !found {
+		return Found{}, &workspace.Problem{
+			Class: workspace.Unsupported, Code: "NoAddress", Target: "resourceId", Message: fmt.Sprintf("HDInsight cluster %s has no SSH endpoint", id.name()),
+			Cause: "Azure lists none for it", Mend: tell(id),
+		}
+	}
+	out := Found{
+		Address: "ssh://" + ssh.address(), Public: ssh.public(),
+		Details: details(map[string]string{"cluster_kind": strings.ToLower(p.ClusterDefinition.Kind), "cluster_version": p.ClusterVersion, "private_ip": ssh.PrivateIPAddress, "location": cluster.Location}),
+	}
+	if https, found := endpoint(p.ConnectivityEndpoints, "HTTPS"); found {
+		out.Details["https"] = "https://" + https.address()
+	}
+	if !out.Public {
+		out.Warnings = append(out.Warnings, privateService(id, "its SSH endpoint is in a private network"))
+	}
+	return out, nil
+}
+
+// endpoint gives the endpoint of a name, a public one rather than a private one.
+func endpoint(list []connectivityEndpoint, name string) (connectivityEndpoint, bool) {
+	var best connectivityEndpoint
+	for _, e := range list {
+		if strings.EqualFold(e.Name, name) && hostName(e.Location) && e.Port > 0 && e.Port < 1<<16 && (best.Location == "" || !best.public() && e.public()) {
+			best = e
+		}
+	}
+	return best, best.Location != ""
+}
+
+func (e connectivityEndpoint) public() bool { return e.PrivateIPAddress == "" }
+
+func (e connectivityEndpoint) address() string { return e.Location + ":" + strconv.Itoa(e.Port) }
+
+type managedCluster struct {
+	Location   string
+	Properties struct {
+		ProvisioningState, KubernetesVersion, CurrentKubernetesVersion string
+		PowerState                                                     struct{ Code string }
+		APIServerAccessProfile                                         struct {
+			EnablePrivateCluster bool
+			AuthorizedIPRanges   []string
+		}
+	}
+}
+
+// managedCluster gives an AKS cluster's kubeconfig as a secret, and as address the name of its context.
+func (a *Azure) managedCluster(ctx context.Context, id armID) (Found, error) {
+	id = id.as(managedKind)
+	var cluster managedCluster
+	if err := a.ask(ctx, call{id: id, version: managedVersion}, &cluster); err != nil {
+		return Found{}, err
+	}
+	p := cluster.Properties
+	if strings.EqualFold(p.PowerState.Code, "Stopped") {
+		return Found{}, stopped(id, "its power state is Stopped", "az aks start --ids "+shellWord(id.String()))
+	}
+	if strings.EqualFold(p.ProvisioningState, "Deleting") {
+		return Found{}, notReady(id, p.ProvisioningState)
+	}
+	var credentials struct {
+		Kubeconfigs []struct{ Name, Value string }
+	}
+	err := a.ask(ctx, call{id: id, action: "listClusterUserCredential", version: managedVersion, role: "Azure Kubernetes Service Cluster User Role"}, &credentials)
+	if err != nil {
+		return Found{}, err
+	}
+	var text []byte
+	if len(credentials.Kubeconfigs) > 0 {
+		text, err = base64.StdEncoding.DecodeString(credentials.Kubeconfigs[0].Value)
+	}
+	config, ok := readKubeconfig(text)
+	if err != nil || !ok {
+		return Found{}, &workspace.Problem{
+			Class: workspace.Unsupported, Code: "NoKubeconfig", Target: "resourceId", Message: fmt.Sprintf("Azure gives no usable kubeconfig of AKS cluster %s", id.name()),
+			Cause: "it has no current context with a server", Mend: tell(id),
+		}
+	}
+	found := Found{
+		Address: "kubeconfig://" + url.PathEscape(config.context), Public: !p.APIServerAccessProfile.EnablePrivateCluster,
+		Details: details(map[string]string{
+			"kubernetes_version": firstOf(p.CurrentKubernetesVersion, p.KubernetesVersion), "server": config.server, "location": cluster.Location,
+		}),
+		Secrets: map[string]workspace.Secret{"kubeconfig": workspace.NewSecret(string(text))},
+	}
+	if !found.Public {
+		found.Warnings = append(found.Warnings, privateService(id, "it is a private cluster: only its virtual network reaches "+config.server))
+	}
+	if ranges := p.APIServerAccessProfile.AuthorizedIPRanges; len(ranges) > 0 {
+		found.Warnings = append(found.Warnings, workspace.Problem{
+			Class: workspace.Denied, Code: "AddressRangesOnly", Target: "resourceId", Warning: true, Message: fmt.Sprintf("AKS cluster %s answers some addresses only", id.name()),
+			Cause: "its API server is open to " + clip(strings.Join(ranges, ", ")), Mend: "see that this server's public address is among them",
+		})
+	}
+	if config.command != "" {
+		found.Warnings = append(found.Warnings, workspace.Problem{
+			Class: workspace.Unsupported, Code: "KubeconfigNeedsProgram", Target: "resourceId", Warning: true,
+			Message: fmt.Sprintf("the kubeconfig of AKS cluster %s gets its token from a program", id.name()),
+			Cause:   fmt.Sprintf("its user runs %s, because the cluster takes Entra logins only", clip(config.command)),
+			Mend:    "install that program for the user that runs this server, or enable local accounts on the cluster",
+		})
+	}
+	return found, nil
+}
+
+// kubeconfig is what the current context of a kubeconfig says.
+type kubeconfig struct {
+	context, server string
+	command         string // what its user runs for a token
+}
+
+// readKubeconfig finds the current context. False when there is none with a server.
+func readKubeconfig(text []byte) (kubeconfig, bool) {
+	const most = 1 << 20
+	var doc struct {
+		Current  string `yaml:"current-context"`
+		Contexts []struct {
+			Name    string `yaml:"name"`
+			Context struct {
+				Cluster string `yaml:"cluster"`
+				User    string `yaml:"user"`
+			} `yaml:"context"`
+		} `yaml:"contexts"`
+		Clusters []struct {
+			Name    string `yaml:"name"`
+			Cluster struct {
+				Server string `yaml:"server"`
+			} `yaml:"cluster"`
+		} `yaml:"clusters"`
+		Users []struct {
+			Name string `yaml:"name"`
+			User struct {
+				Exec struct {
+					Command string `yaml:"command"`
+				} `yaml:"exec"`
+			} `yaml:"user"`
+		} `yaml:"users"`
+	}
+	if len(text) == 0 || len(text) > most || yaml.Unmarshal(text, &doc) != nil || doc.Current == "" {
+		return kubeconfig{}, false
+	}
+	out := kubeconfig{context: doc.Current}
+	for _, c := range doc.Contexts {
+		if c.Name != doc.Current {
+			continue
+		}
+		for _, cluster := range doc.Clusters {
+			if cluster.Name == c.Context.Cluster {
+				out.server = cluster.Cluster.Server
+			}
+		}
+		for _, user := range doc.Users {
+			if user.Name == c.Context.User {
+				out.command = user.User.Exec.Command
+			}
+		}
+	}
+	return out, out.server != ""
+}
+
+type connected struct {
+	Properties struct{ ConnectivityStatus, Distribution, KubernetesVersion string }
+}
+
+// connectedCluster says why an Arc cluster's id is not enough: what Azure hands out for it speaks to Microsoft's local
+// proxy alone, through a relay (azure-services.md §7). That the cluster is there and how it is goes into the answer.
+func (a *Azure) connectedCluster(ctx context.Context, id armID) (Found, error) {
+	id = id.as(connectedKind)
+	var cluster connected
+	if err := a.ask(ctx, call{id: id, version: connectedVersion}, &cluster); err != nil {
+		return Found{}, err
+	}
+	p := cluster.Properties
+	state := strings.Join(strings.Fields(p.Distribution+" "+p.KubernetesVersion+" "+p.ConnectivityStatus), ", ")
+	if state != "" {
+		state = " (" + clip(state) + ")"
+	}
+	return Found{}, &workspace.Problem{
+		Class: workspace.Unsupported, Code: "KubeconfigNeeded", Target: "resourceId",
+		Message: fmt.Sprintf("the id of Arc cluster %s does not say how to reach its Kubernetes API", id.name()),
+		Cause:   "Azure knows the cluster" + state + ", but reaches it through a relay that only Microsoft's own proxy speaks",
+		Mend:    fmt.Sprintf("give this server the cluster's own kubeconfig (in its KUBECONFIG) and name the context: moorage resource add %s --address kubeconfig://CONTEXT", shellWord(id.String())),
+	}
+}
+
+func notReady(id armID, state string) *workspace.Problem {
+	return &workspace.Problem{
+		Class: workspace.Conflict, Code: "ResourceNotRunning", Target: "resourceId", Message: fmt.Sprintf("%s %s is not running", noun(id), id.name()),
+		Cause: "Azure says that it is " + clip(state), Mend: "wait until Azure's portal shows it as running, and attach it again",
+	}
+}
+
+func privateService(id armID, cause string) workspace.Problem {
+	return workspace.Problem{
+		Class: workspace.Unavailable, Code: "PrivateAddress", Target: "resourceId", Warning: true, Message: fmt.Sprintf("%s %s has no public address", noun(id), id.name()),
+		Cause: cause, Mend: "see that this server reaches that network, or " + tell(id),
+	}
+}
+
+// hostName tells whether a text from an answer is a host and nothing else, so that no address is made of it that means
+// more.
+func hostName(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return !strings.Contains(s, ":")
+	}
+	return s != "" && len(s) < 254 && !strings.HasPrefix(s, "-") && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '.' && r != '_'
+	})
+}
+
+func firstOf(texts ...string) string {
+	for _, s := range texts {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}

@@ -1,0 +1,70 @@
+package reconcile
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/moorage-ml/moorage/internal/compute"
+	"github.com/moorage-ml/moorage/internal/store"
+	"github.com/moorage-ml/moorage/internal/workspace"
+)
+
+// names are the variables that tell a job who it is (azureml-v2.md §1.1, azureml-v1.md §9, mlflow.md §13).
+func names(ws workspace.Workspace, row store.Job) map[string]string {
+	return map[string]string{
+		"AZUREML_RUN_ID":             row.Name,
+		"AZUREML_EXPERIMENT_NAME":    row.Experiment,
+		"AZUREML_ARM_SUBSCRIPTION":   ws.Subscription,
+		"AZUREML_ARM_RESOURCEGROUP":  ws.ResourceGroup,
+		"AZUREML_ARM_WORKSPACE_NAME": ws.Name,
+		"AZUREML_ARM_PROJECT_NAME":   row.Experiment,
+		"AZUREML_WORKSPACE_ID":       ws.ID,
+		"AZUREML_DATA_CONTAINER_ID":  "dcid." + row.Name,
+		"MOORAGE_JOB":                row.Name,
+		"PYTHONUNBUFFERED":           "1",
+	}
+}
+
+// ways are the variables by which a job's clients find this server. They lead to it by the way back, so they work on a
+// machine that cannot reach it, and a target without a way back gets none: clients would wait for what never comes.
+func ways(ws workspace.Workspace, row store.Job) map[string]string {
+	const plain, safe = "http://" + compute.WayBackAddress, "https://" + compute.WayBackAddress
+	return map[string]string{
+		"MLFLOW_TRACKING_URI":    plain + "/mlflow/v1.0" + ws.Path(),
+		"MLFLOW_RUN_ID":          row.Name,
+		"MLFLOW_EXPERIMENT_NAME": row.Experiment,
+		"IDENTITY_ENDPOINT":      plain + "/msi/token",
+		// What azureml-core's Run.get_context() reads (azureml-v1.md §9); both bundles, because its parts look at different ones.
+		"ARM_CLOUD_METADATA_URL":             safe + "/metadata/endpoints?api-version=2019-05-01",
+		"AZUREML_CURRENT_CLOUD":              "MoorageCloud", // of one called AzureCloud azure-ai-ml has its own idea
+		"AZUREML_SERVICE_ENDPOINT":           safe,
+		"AZUREML_DISCOVERY_SERVICE_ENDPOINT": safe + "/discovery/workspaces/" + ws.ID,
+		"REQUESTS_CA_BUNDLE":                 compute.CAFile,
+		"SSL_CERT_FILE":                      compute.CAFile,
+		// The link that MLflow would print leads to the way back, which nobody outside the job can follow.
+		"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+	}
+}
+
+// experiment is the id by which azureml-core names the experiment; without it the client warns and goes by the name.
+func (b *JobBuilder) experiment(ws workspace.Workspace, row store.Job, env map[string]string) {
+	if b.ExperimentID != nil {
+		env["AZUREML_EXPERIMENT_ID"] = b.ExperimentID(ws, row.Experiment)
+	}
+}
+
+// secrets are what a job's requests are known by, in the form that each of its clients takes, and when the token ends.
+func (b *JobBuilder) secrets(row store.Job, env map[string]string) map[string]workspace.Secret {
+	attempt := max(row.Attempt, 1)
+	credential := b.Credential(row.ID, attempt)
+	all := map[string]workspace.Secret{
+		"MLFLOW_TRACKING_TOKEN": credential,
+		"IDENTITY_HEADER":       credential,
+	}
+	if b.Token != nil {
+		token, expires := b.Token(row.ID, attempt)
+		all["AZUREML_RUN_TOKEN"] = token
+		env["AZUREML_RUN_TOKEN_EXPIRY"] = strconv.FormatInt(expires.Truncate(time.Second).Unix(), 10)
+	}
+	return all
+}
