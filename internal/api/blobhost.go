@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/moorage-ml/moorage/internal/authn"
 )
 
 // BlobHost is the name under which blobs go up when the client came by a name of another form, unless the Router has
@@ -34,7 +36,7 @@ func BlobAccount(r *http.Request) (account, endpoint string) {
 		return account, endpoint
 	}
 	host := stateOf(r).blobHost
-	if host == "" {
+	if host == "" || authn.OnWayBack(r.Context()) { // in a job only this name leads to its way back
 		host = BlobHost
 	}
 	account, endpoint, _ = strings.Cut(host, ".blob.")

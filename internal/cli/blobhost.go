@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
 // blobHostHint says how the server's blob host is made known on this machine, or "" when it leads to the server already.
@@ -32,11 +34,30 @@ func blobHostHint(ctx context.Context, server, blobHost string, lookup func(ctx 
 	if len(known) > 0 {
 		cause = "leads to " + known[0] + " on this machine"
 	}
+	return fmt.Sprintf("moorage: azureml-core uploads files to %s, which %s. Take the variables of moorage env --proxy, or add this line to the hosts file:\n    %s", blobHost, cause, lineFor(at, blobHost))
+}
+
+// hostsLine is the line of the hosts file by which a name leads to the server, or "" when the server itself is not found.
+func hostsLine(ctx context.Context, server, name string, lookup func(ctx context.Context, host string) ([]string, error)) string {
+	u, err := url.Parse(server)
+	if err != nil {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	at, err := lookup(ctx, u.Hostname())
+	if err != nil || len(at) == 0 {
+		return ""
+	}
+	return lineFor(at, name)
+}
+
+func lineFor(at []string, name string) string {
 	to := at[0]
 	if loopback(to) {
 		to = "127.0.0.1"
 	}
-	return fmt.Sprintf("moorage: azureml-core uploads files to %s, which %s. Add this line to the hosts file:\n    %s %s", blobHost, cause, to, blobHost)
+	return to + " " + name
 }
 
 func firstLabel(host string) string {
@@ -47,6 +68,16 @@ func firstLabel(host string) string {
 func loopback(address string) bool {
 	ip := net.ParseIP(address)
 	return ip != nil && ip.IsLoopback()
+}
+
+// secretOf is the administrator's secret among the variables.
+func secretOf(vars [][2]string) workspace.Secret {
+	for _, v := range vars {
+		if v[0] == "IDENTITY_HEADER" {
+			return workspace.NewSecret(v[1])
+		}
+	}
+	return workspace.Secret{}
 }
 
 // urlOf is the server's address among the variables.

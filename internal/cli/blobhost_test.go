@@ -17,8 +17,8 @@ func TestBlobHostIsSaidWhenItDoesNotLeadToTheServer(t *testing.T) {
 	}{
 		{"known", "https://localhost:8443", map[string][]string{"localhost": {"127.0.0.1"}, blobHost: {"127.0.0.1"}}, ""},
 		{"known by another loopback address", "https://localhost:8443", map[string][]string{"localhost": {"127.0.0.1"}, blobHost: {"::1"}}, ""},
-		{"unknown", "https://localhost:8443", map[string][]string{"localhost": {"::1", "127.0.0.1"}}, "is not known on this machine. Add this line to the hosts file:\n    127.0.0.1 " + blobHost},
-		{"server elsewhere", "https://box.lan", map[string][]string{"box.lan": {"10.0.0.5"}, blobHost: {"127.0.0.1"}}, "leads to 127.0.0.1 on this machine. Add this line to the hosts file:\n    10.0.0.5 " + blobHost},
+		{"unknown", "https://localhost:8443", map[string][]string{"localhost": {"::1", "127.0.0.1"}}, "is not known on this machine. Take the variables of moorage env --proxy, or add this line to the hosts file:\n    127.0.0.1 " + blobHost},
+		{"server elsewhere", "https://box.lan", map[string][]string{"box.lan": {"10.0.0.5"}, blobHost: {"127.0.0.1"}}, "leads to 127.0.0.1 on this machine. Take the variables of moorage env --proxy, or add this line to the hosts file:\n    10.0.0.5 " + blobHost},
 		{"server elsewhere, known", "https://box.lan", map[string][]string{"box.lan": {"10.0.0.5"}, blobHost: {"10.0.0.5"}}, ""},
 		{"the server's own name will do", "https://ml.blob.lan:8443", map[string][]string{"ml.blob.lan": {"10.0.0.5"}}, ""},
 		{"no server", "https://gone.lan", nil, ""},

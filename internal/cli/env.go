@@ -20,6 +20,7 @@ import (
 
 func newEnv() *cobra.Command {
 	var data, url, shell string
+	var proxy bool
 	cmd := &cobra.Command{
 		Use:   "env --data DIR",
 		Short: "Print the variables that point Azure ML, MLflow and this command line at a server",
@@ -27,10 +28,15 @@ func newEnv() *cobra.Command {
 
 It reads the data folder of a server on this machine, and writes a file there with the system's certificate authorities
 and the server's own, so that other https calls of the same process go on working. The output holds the administrator's
-secret: do not log it.`,
+secret: do not log it.
+
+azureml-core uploads files to a name that must lead to the server, moorage.blob.localhost by default. Where the machine does
+not know it, this says so with the line that the hosts file lacks. --proxy is for those who may not change that file: the
+server becomes the shell's proxy for https, for that one name. Most other hosts are excepted; one that is not is refused.`,
 		Example: `  eval "$(moorage env --data ~/moorage)"
   moorage env --data ~/moorage --shell fish | source
-  moorage env --data ~/moorage --url https://gpu-box.lan:8443`,
+  moorage env --data ~/moorage --url https://gpu-box.lan:8443
+  eval "$(moorage env --data ~/moorage --proxy)"`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			quote, ok := shells[shell]
@@ -40,6 +46,12 @@ secret: do not log it.`,
 			vars, blobHost, err := environment(data, url)
 			if err != nil {
 				return err
+			}
+			if proxy {
+				if vars, err = proxied(vars, blobHost, secretOf(vars)); err != nil {
+					return err
+				}
+				blobHost = "" // nobody need know it
 			}
 			for _, v := range vars {
 				if _, err := io.WriteString(cmd.OutOrStdout(), quote(v[0], v[1])+"\n"); err != nil {
@@ -58,6 +70,7 @@ secret: do not log it.`,
 	cmd.Flags().StringVar(&data, "data", "", "the server's data folder (MOORAGE_DATA)")
 	cmd.Flags().StringVar(&url, "url", "", "another address by which the server is reached from here")
 	cmd.Flags().StringVar(&shell, "shell", "sh", "sh, fish or powershell")
+	cmd.Flags().BoolVar(&proxy, "proxy", false, "let the server be the proxy by which azureml-core's uploads find it")
 	_ = cmd.RegisterFlagCompletionFunc("shell", cobra.FixedCompletions([]string{"sh", "fish", "powershell"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

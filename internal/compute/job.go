@@ -40,7 +40,8 @@ type Job struct {
 	// already in place.
 	Command string
 	// Env is added to the login's own environment. In values, WayBackAddress stands for host:port of the way back and
-	// CAFile for the path of a bundle that holds the target's own roots and Env.CA.
+	// CAFile for the path of a bundle that holds the target's own roots and Env.CA. BlobHost stands for the way back by
+	// another name, see there.
 	Env map[string]string
 	// Secrets are environment variables of the command that must never reach a file, a log or a process list.
 	Secrets map[string]workspace.Secret
@@ -60,6 +61,9 @@ type Job struct {
 const (
 	WayBackAddress = "{{wayback}}"
 	CAFile         = "{{cafile}}"
+	// BlobHost is moorage.blob.localhost:port, a name of the form to which azureml-core uploads (azureml-v1.md §1.4). Where
+	// there is a keeper, a job that has it reaches the way back by that name, whether the target knows it or not.
+	BlobHost = "{{blobhost}}"
 )
 
 // Input is a file or folder placed before the command starts. Exactly one of Tree, URL and Path is set.

@@ -113,7 +113,7 @@ func (c *Control) resolveRun(ctx context.Context, ws workspace.Workspace, r Scri
 		return spec, nil, err
 	}
 	spec = workspace.JobSpec{
-		Code: string(snap.Snapshot), Timeout: d.seconds(), Inputs: []workspace.InputSpec{hook}, Variables: d.variables(kept.Spec), Datasets: data.datasets,
+		Code: string(snap.Snapshot), Timeout: d.seconds(), Inputs: []workspace.InputSpec{hook}, Variables: d.variables(kept.Spec), Datasets: data.datasets, BlobHost: true,
 	}
 	maps.Copy(spec.Variables, data.variables)
 	line = &commandLine{search: placeholder("inputs", hook.Name), variables: map[string]string{}, values: map[string]string{}}

@@ -121,6 +121,9 @@ func (d Definition) condaFile() (string, error) {
 	if len(conda) == 0 || string(conda) == "null" {
 		return "", nil
 	}
+	if len(conda) > maxCondaFile {
+		return "", invalid("condaDependencies", fmt.Sprintf("the conda dependencies have %d bytes", len(conda)), "", fmt.Sprintf("keep them below %d bytes", maxCondaFile))
+	}
 	text, err := yaml.JSONToYAML(conda)
 	if err != nil || conda[0] != '{' {
 		return "", invalid("condaDependencies", "the conda dependencies cannot be read", "", "give an object with channels and dependencies")

@@ -101,6 +101,7 @@ func TestDefinitionThatCannotWorkIsRefused(t *testing.T) {
 		"a number as version": `{"version":1,"python":{}}`,
 		"conda no object":     `{"python":{"condaDependencies":"numpy"}}`,
 		"a bad package":       `{"python":{"condaDependencies":{"dependencies":["numpy; rm -rf /"]}}}`,
+		"too much":            `{"python":{"condaDependencies":{"dependencies":["` + strings.Repeat("n", maxCondaFile) + `"]}}}`,
 		"a bad variable":      `{"environmentVariables":{"A=B":"c"}}`,
 		"an option as Python": `{"python":{"userManagedDependencies":true,"interpreterPath":"-c"}}`,
 	} {

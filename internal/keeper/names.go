@@ -147,7 +147,7 @@ func (s *supervisor) chooseWay(ctx context.Context, hosts string, asked way) way
 			chosen.Why = ""
 		}
 		if chosen.Why == "" {
-			if err := tryNamespace(ctx, hosts); err != nil {
+			if err := tryNamespace(ctx, thisKeeper(), hosts); err != nil {
 				chosen.Why = "a mount namespace cannot be had: " + oneLine(err.Error())
 			} else {
 				chosen.Way = wayNamespace
@@ -237,14 +237,14 @@ func memberOf(groups []string) string {
 }
 
 // tryNamespace starts a process in a namespace as the job's would be, and asks it for the name.
-func tryNamespace(ctx context.Context, hosts string) error {
+func tryNamespace(ctx context.Context, self []string, hosts string) error {
 	attr := mountNamespace()
 	if attr == nil {
 		return errors.New("this system has none")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*lookLimit)
 	defer cancel()
-	argv := inNamespace(hosts)
+	argv := inNamespace(self, hosts)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.SysProcAttr = attr
 	out, err := cmd.Output()
@@ -255,22 +255,26 @@ func tryNamespace(ctx context.Context, hosts string) error {
 }
 
 // inNamespace is the keeper's subcommand that puts the hosts file in its place and becomes the command, see namespaced.
-func inNamespace(hosts string, command ...string) []string {
+func inNamespace(self []string, hosts string, command ...string) []string {
+	return slices.Concat(self, []string{"namespaced", hosts}, command)
+}
+
+// thisKeeper is how this program, which is a keeper, starts itself again.
+func thisKeeper() []string {
 	self, err := os.Executable()
 	if err != nil {
 		self = os.Args[0]
 	}
-	argv := []string{self}
 	if len(os.Args) > 1 && os.Args[1] == "keeper" { // one program for everything
-		argv = append(argv, "keeper")
+		return []string{self, "keeper"}
 	}
-	return append(append(argv, "namespaced", hosts), command...)
+	return []string{self}
 }
 
 // start starts a job's command, with its own hosts file if it has one.
 func (n *names) start(argv, env []string, dir string, out *os.File) (*tree, error) {
 	if n != nil && n.hosts != "" {
-		if t, err := startTree(inNamespace(n.hosts, argv...), env, dir, out, mountNamespace()); err == nil {
+		if t, err := startTree(inNamespace(thisKeeper(), n.hosts, argv...), env, dir, out, mountNamespace()); err == nil {
 			return t, nil
 		}
 	}

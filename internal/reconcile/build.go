@@ -72,6 +72,9 @@ func (b *JobBuilder) Build(ctx context.Context, row store.Job, c store.Compute) 
 	b.experiment(ws, row, job.Env)
 	if !b.Limits(c.Kind).NoWayBack {
 		maps.Copy(job.Env, ways(ws, row))
+		if uploads(spec) {
+			job.Env["MOORAGE_BLOB_HOST"] = compute.BlobHost
+		}
 		job.Secrets = b.secrets(row, job.Env)
 	}
 	maps.Copy(job.Env, spec.Variables)

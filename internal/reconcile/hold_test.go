@@ -13,6 +13,7 @@ import (
 	"github.com/moorage-ml/moorage/internal/compute"
 	"github.com/moorage-ml/moorage/internal/compute/fake"
 	"github.com/moorage-ml/moorage/internal/store"
+	"github.com/moorage-ml/moorage/internal/tracking"
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
@@ -391,13 +392,17 @@ func TestEnvironmentsAreRowsOfTheirCompute(t *testing.T) {
 		}
 		return e
 	}
-	good := r.submit("good", with("h1", "wait built"))
+	good := r.submit("good", with("h1", "wait built", "echo 3.11 in place of 3.10"))
 	r.state(good, workspace.Preparing)
 	r.eventually("preparing", func() bool { return phase("h1").Phase == "preparing" })
 	r.machine.Signal("built")
 	r.state(good, workspace.Completed)
 	if e := phase("h1"); e.Phase != "ready" || e.LastUsed == 0 || len(e.Spec) == 0 || e.Problem != nil {
 		t.Errorf("made: %+v", e)
+	}
+	var said strings.Builder
+	if _, err := (tracking.JobLog{Blob: r.blob}).ReadPreparing(t.Context(), good, 0, &said); err != nil || said.String() != "3.11 in place of 3.10\n" {
+		t.Errorf("what was said in making it is gone from a job that went well: %q, %v", said.String(), err)
 	}
 	bad := r.submit("bad", with("h2", "echo no such package", "exit 1"))
 	r.state(bad, workspace.Failed)

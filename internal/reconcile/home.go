@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,7 @@ func (s step) end(ctx context.Context, row *store.Job, status compute.Status, r 
 	if x.Code >= 0 {
 		row.ExitCode = &x.Code
 	}
-	if !x.Files && int64(len(x.Log)) == x.LogSize && x.Problem == nil {
+	if !x.Files && int64(len(x.Log)) == x.LogSize && x.Problem == nil && !planned(row) {
 		row.LogInline = x.Log
 		if err := s.dropPieces(ctx, row); err != nil {
 			return err
@@ -82,7 +83,7 @@ func (s step) bring(ctx context.Context, row *store.Job, x *compute.Exit, r *res
 	if err == nil {
 		err = s.bringLog(ctx, target, row, x)
 	}
-	if err == nil && x.Problem != nil {
+	if err == nil && (x.Problem != nil || planned(row)) {
 		err = s.bringPreparing(ctx, target, row)
 	}
 	if errors.Is(err, compute.ErrNotFound) {
@@ -135,7 +136,13 @@ func (s step) dropPieces(ctx context.Context, row *store.Job) error {
 	return s.log().Drop(ctx, row.ID)
 }
 
-// bringPreparing keeps the log of the making of environment and inputs of a job that failed in it.
+// planned tells whether a job asked for an environment. What was said in making it, or of the one that was there, stays.
+func planned(row *store.Job) bool {
+	var spec workspace.JobSpec
+	return json.Unmarshal(row.Spec, &spec) == nil && len(spec.Environment) > 0
+}
+
+// bringPreparing keeps the log of the making of environment and inputs.
 func (s step) bringPreparing(ctx context.Context, target compute.Target, row *store.Job) error {
 	return s.stream(ctx, target, compute.LogQuery{Stream: "prepare"}, func(r io.Reader) error { return s.log().SealPreparing(ctx, *row, r) })
 }

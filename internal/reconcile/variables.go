@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"bytes"
 	"strconv"
 	"time"
 
@@ -44,6 +45,13 @@ func ways(ws workspace.Workspace, row store.Job) map[string]string {
 		// The link that MLflow would print leads to the way back, which nobody outside the job can follow.
 		"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 	}
+}
+
+// uploads tells whether a job may upload by azureml-core, for which the compute has to do something: what Azure's v1 client
+// submits, what asks for one of that client's packages, and what says so by a variable of its own.
+func uploads(spec workspace.JobSpec) bool {
+	_, says := spec.Variables["MOORAGE_BLOB_HOST_WAY"]
+	return spec.BlobHost || says || bytes.Contains(spec.Environment, []byte("azureml-"))
 }
 
 // experiment is the id by which azureml-core names the experiment; without it the client warns and goes by the name.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/moorage-ml/moorage/internal/api"
 	"github.com/moorage-ml/moorage/internal/api/data/history"
 	"github.com/moorage-ml/moorage/internal/authn"
 	"github.com/moorage-ml/moorage/internal/secret"
@@ -43,6 +44,7 @@ func (s *Server) openKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.proxyPassword = admin.Derive("proxy")
 	id, err := s.serverID(ctx)
 	if err != nil {
 		return err
@@ -79,7 +81,7 @@ func (s *Server) certificates(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pair, err := authority.Issue(append(slices.Clip(s.cfg.Names), s.blobHost()), s.opts.Clock.Now())
+	pair, err := authority.Issue(append(slices.Clip(s.cfg.Names), s.blobHost(), api.BlobHost), s.opts.Clock.Now())
 	if err != nil {
 		return err
 	}

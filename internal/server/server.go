@@ -69,6 +69,8 @@ type Server struct {
 	ca       []byte
 	tls      *tls.Config
 
+	proxyPassword workspace.Secret // of clients elsewhere, see proxy.go
+
 	listener net.Listener
 	api      *all.API
 	http     *http.Server
@@ -205,7 +207,7 @@ func (s *Server) listen(ctx context.Context) error {
 			Cause: err.Error(), Mend: "stop what listens there, or choose another address: --listen 127.0.0.1:PORT",
 		}
 	}
-	s.listener = l
+	s.listener = &proxied{Listener: l, name: s.blobHost(), password: s.proxyPassword}
 	return nil
 }
 

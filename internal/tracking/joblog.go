@@ -151,7 +151,7 @@ func (l JobLog) SealPreparing(ctx context.Context, job store.Job, r io.Reader) e
 }
 
 // ReadPreparing writes what is home of the log of the making of environment and inputs, from an offset on, and returns the
-// offset after it. Nothing is home of a job that did not fail there.
+// offset after it. Nothing is home of a job that asked for no environment and did not fail there.
 func (l JobLog) ReadPreparing(ctx context.Context, job store.Job, from int64, w io.Writer) (int64, error) {
 	r, _, err := l.Blob.Get(ctx, ArtifactPrefix(job.WorkspaceID, job.Name)+PreparingLog, from, -1)
 	if errors.Is(err, fs.ErrNotExist) {

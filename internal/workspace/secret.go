@@ -1,6 +1,9 @@
 package workspace
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"log/slog"
 )
@@ -13,6 +16,14 @@ func NewSecret(text string) Secret { return Secret{text} }
 
 // Reveal is the text itself, for the one place that hands it to a target.
 func (s Secret) Reveal() string { return s.text }
+
+// Derive gives a secret that whoever has this one can make, and from which this one cannot be told. purpose keeps those of
+// several uses apart.
+func (s Secret) Derive(purpose string) Secret {
+	mac := hmac.New(sha256.New, []byte(s.text))
+	_, _ = mac.Write([]byte(purpose)) // never fails
+	return Secret{hex.EncodeToString(mac.Sum(nil))}
+}
 
 // Empty tells whether there is no text.
 func (s Secret) Empty() bool { return s.text == "" }

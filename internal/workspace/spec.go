@@ -14,6 +14,7 @@ type JobSpec struct {
 	GPUs        int               `json:"gpus,omitempty"`
 	Timeout     int64             `json:"timeout,omitempty"` // seconds; 0: none
 	Datasets    []DatasetSpec     `json:"datasets,omitempty"`
+	BlobHost    bool              `json:"blob_host,omitempty"` // its client uploads to a host of the form X.blob.Y alone (azureml-v1.md §1.4)
 }
 
 // DatasetSpec is a dataset of which the job makes a version by ending well: what it wrote to an output.

@@ -47,7 +47,9 @@ type Config struct {
 	// Workspace is the one that is meant where a path names none (plain MLflow).
 	Workspace func(ctx context.Context) (workspace.Workspace, error)
 	// Ready says why the server cannot work now, or nil.
-	Ready   func(r *http.Request) error
+	Ready func(r *http.Request) error
+	// Room is nil, or says what the disk lacks; nil as a whole: there is always room.
+	Room    func() error
 	Version string
 	// BlobHost is the name of the form X.blob.Y for uploads; empty: api.BlobHost.
 	BlobHost string
@@ -98,7 +100,15 @@ func table(cfg Config, operations *arm.Operations) []api.Route {
 	routes = append(routes, environment.Routes(cfg.Control, cfg.Auth.Sign, cfg.Clock)...)
 	routes = append(routes, apiblob.Routes(cfg.Blob)...)
 	routes = append(routes, mlflow.Routes(mlflow.Config{Tracking: cfg.Tracking, Default: cfg.Workspace})...)
+	room, blobHost := cfg.Room, cfg.BlobHost
+	if room == nil {
+		room = func() error { return nil }
+	}
+	if blobHost == "" {
+		blobHost = api.BlobHost
+	}
 	routes = append(routes, native.Routes(native.Config{
+		Room: room, BlobHost: blobHost,
 		Jobs: cfg.Control, Computes: cfg.Control, Snapshots: cfg.CAS, Garbage: cfg.Control, Auth: cfg.Auth, Sign: cfg.Auth.Sign, Clock: cfg.Clock, Ready: cfg.Ready,
 		Metrics: promhttp.HandlerFor(cfg.Metrics, promhttp.HandlerOpts{}), DefaultCompute: cfg.Control.DefaultCompute, Version: cfg.Version,
 	})...)

@@ -23,6 +23,10 @@ type Config struct {
 	Clock     clock.Source
 	// Ready says why the server cannot work, or nil.
 	Ready func(r *http.Request) error
+	// Room is nil, or says what the server's disk lacks to take new work.
+	Room func() error
+	// BlobHost is the name of the form X.blob.Y under which azureml-core uploads.
+	BlobHost string
 	// Metrics serves Prometheus' text; nil: there are none.
 	Metrics        http.Handler
 	DefaultCompute string
@@ -57,6 +61,7 @@ func (h handlers) healthRoutes() []api.Route {
 	return []api.Route{
 		{Method: "GET", Pattern: "/healthz", Public: "a supervisor or load balancer asks it", Handler: h.health},
 		{Method: "GET", Pattern: "/readyz", Public: "a supervisor or load balancer asks it", Handler: h.ready},
+		{Method: "GET", Pattern: Base + "/server", Action: api.ActionServer + "read", Handler: h.server},
 		{Method: "GET", Pattern: "/metrics", Public: "counters for this machine's own monitoring; others need the administrator's token, which it checks itself", Handler: h.metrics},
 	}
 }
@@ -74,6 +79,19 @@ func (h handlers) ready(w http.ResponseWriter, r *http.Request) error {
 		return &p
 	}
 	return h.health(w, r)
+}
+
+// server tells what clients on other machines cannot see of it.
+func (h handlers) server(w http.ResponseWriter, r *http.Request) error {
+	about := struct {
+		Version  string             `json:"version"`
+		BlobHost string             `json:"blob_host"`
+		Room     *workspace.Problem `json:"room,omitempty"` // what is wrong with the disk
+	}{Version: h.Version, BlobHost: h.BlobHost}
+	if err := h.Room(); err != nil {
+		about.Room = api.ProblemOf(r, err)
+	}
+	return api.WriteJSON(w, http.StatusOK, about)
 }
 
 // metrics are open to this machine alone. A proxy's header, or a job's way back, means that somebody else asks.

@@ -1,10 +1,9 @@
-"""Runs an example notebook cell by cell, with the lines replaced that name what only its reader has.
+"""Runs an example notebook cell by cell, with the words replaced that stand for what only its reader has.
 
-Usage: notebook.py NOTEBOOK [--fill TEXT VALUE]... [--skip N]...
+Usage: notebook.py NOTEBOOK [--fill TEXT VALUE]...
 
-The cells run in an IPython shell, as they would in Jupyter: widgets and magics work, plots are drawn and thrown away. The
-work folder is the notebook's. Cells that are skipped are named by their number in the file. The script prints a line for
-each cell that ran, and the traceback of the first that failed.
+The cells run in a Jupyter kernel, in the notebook's folder. The script prints what they print and a line for each cell that
+ran, and ends with 1 after the first that failed.
 """
 
 import argparse
@@ -14,38 +13,47 @@ import pathlib
 import sys
 import time
 
-os.environ.setdefault("MPLBACKEND", "agg")
+from jupyter_client.manager import start_new_kernel
 
-from IPython.terminal.interactiveshell import TerminalInteractiveShell  # noqa: E402
+
+def show(message):
+    content = message["content"]
+    if message["msg_type"] == "stream":
+        print(content["text"], end="", flush=True)
+    elif message["msg_type"] in ("execute_result", "display_data"):
+        print(content["data"].get("text/plain", ""), flush=True)
+    elif message["msg_type"] == "error":
+        print("\n".join(content["traceback"]), flush=True)
 
 
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("notebook", type=pathlib.Path)
     p.add_argument("--fill", action="append", default=[], nargs=2, metavar=("TEXT", "VALUE"))
-    p.add_argument("--skip", action="append", default=[], type=int, metavar="N")
     a = p.parse_args()
-    fills = dict(a.fill)
-    used = set()
     os.chdir(a.notebook.parent)
-    shell = TerminalInteractiveShell.instance()
-    for number, cell in enumerate(json.loads(pathlib.Path(a.notebook.name).read_text())["cells"]):
-        source = "".join(cell["source"])
-        if cell["cell_type"] != "code" or number in a.skip or not source.strip():
-            continue
-        for text, value in fills.items():
-            if text in source:
-                used.add(text)
-                source = source.replace(text, value)
-        began = time.monotonic()
-        result = shell.run_cell(source)
-        if not result.success:
-            print(f"cell {number} failed: {result.error_before_exec or result.error_in_exec!r}", file=sys.stderr)
-            return 1
-        print(f"cell {number} ran, {time.monotonic() - began:.1f} s", flush=True)
-    left = set(fills) - used
+    cells = json.loads(pathlib.Path(a.notebook.name).read_text())["cells"]
+    left = {text for text, _ in a.fill}
+    manager, kernel = start_new_kernel()
+    try:
+        for number, cell in enumerate(cells):
+            source = "".join(cell["source"])
+            if cell["cell_type"] != "code" or not source.strip():
+                continue
+            for text, value in a.fill:
+                if text in source:
+                    left.discard(text)
+                    source = source.replace(text, value)
+            began = time.monotonic()
+            reply = kernel.execute_interactive(source, output_hook=show)
+            if reply["content"]["status"] != "ok":
+                print(f"cell {number} failed", file=sys.stderr)
+                return 1
+            print(f"cell {number} ran, {time.monotonic() - began:.1f} s", flush=True)
+    finally:
+        manager.shutdown_kernel(now=True)
     if left:
-        print(f"the notebook has changed: it does not hold {sorted(left)}", file=sys.stderr)
+        print(f"the notebook does not hold {sorted(left)} any more", file=sys.stderr)
         return 1
     return 0
 

@@ -47,7 +47,8 @@ func (h handlers) settled(r *http.Request, run store.HistoryRun) workspace.State
 }
 
 // logFiles are the addresses of a run's logs by their paths; never nil (azureml-v1.md §6.3). A job's own log is among them
-// from the beginning, though it is no file before the job's end.
+// from the beginning, though it is no file before the job's end. Clients stream the last one by name: while an environment
+// is made, azureml-core shall show that.
 func (h handlers) logFiles(r *http.Request, run store.HistoryRun) (map[string]string, error) {
 	paths, err := h.Tracking.LogFiles(r.Context(), run.Run)
 	if err != nil {
@@ -61,8 +62,13 @@ func (h handlers) logFiles(r *http.Request, run store.HistoryRun) (map[string]st
 		query := h.Tokens.Sign(authn.Signature{Container: container, Blob: blob, Verbs: "r", Expires: expires})
 		files[p] = api.BaseURL(r) + "/blob/acct/" + container + "/" + escaped(blob) + "?" + query
 	}
-	if run.Job != nil {
-		files[tracking.StdLog] = h.logURL(r, run)
+	older := r.PathValue("experiment") != ""
+	switch j := run.Job; {
+	case j == nil:
+	case older && j.State == workspace.Preparing:
+		files[preparingPath] = h.logURL(r, run, preparingName)
+	default:
+		files[tracking.StdLog] = h.logURL(r, run, logName)
 	}
 	return files, nil
 }
@@ -79,8 +85,13 @@ func escaped(path string) string {
 // logTime is how long the signed URL of a log is good for. Clients ask for a new one with every look at the run.
 const logTime = time.Hour
 
-// logName is the one name that clients stream (azureml-v1.md §6.3, azureml-v2.md §10).
-const logName = "std_log.txt"
+// logName is the one name that clients stream (azureml-v1.md §6.3, azureml-v2.md §10), preparingName what azureml-core
+// streams before, by a path of the second form that it knows.
+const (
+	logName       = "std_log.txt"
+	preparingName = "preparing.txt"
+	preparingPath = "azureml-logs/20_" + preparingName
+)
 
 func logGrant(r *http.Request) api.Grant {
 	return logOf(r.PathValue("sub")+"/"+r.PathValue("rg")+"/"+r.PathValue("ws"), r.PathValue("run"))
@@ -90,9 +101,9 @@ func logOf(ws, run string) api.Grant {
 	return api.Grant{Container: "log of " + ws, Blob: run, Verb: "r"}
 }
 
-func (h handlers) logURL(r *http.Request, run store.HistoryRun) string {
+func (h handlers) logURL(r *http.Request, run store.HistoryRun, file string) string {
 	ws := api.WorkspaceOf(r)
 	g := logOf(ws.Subscription+"/"+ws.ResourceGroup+"/"+ws.Name, run.ID)
 	query := h.Tokens.Sign(authn.Signature{Container: g.Container, Blob: g.Blob, Verbs: g.Verb, Expires: h.Clock.Now().Add(logTime)})
-	return api.BaseURL(r) + "/history/v1.0" + ws.Path() + "/runs/" + url.PathEscape(run.ID) + "/logs/" + logName + "?" + query
+	return api.BaseURL(r) + "/history/v1.0" + ws.Path() + "/runs/" + url.PathEscape(run.ID) + "/logs/" + file + "?" + query
 }

@@ -19,7 +19,12 @@ const maxPart = 4 << 20
 
 // log streams a job's log as it is now. Without a Range nothing is held in memory.
 func (h handlers) log(w http.ResponseWriter, r *http.Request) error {
-	if r.PathValue("file") != logName {
+	stream := ""
+	switch r.PathValue("file") {
+	case logName:
+	case preparingName:
+		stream = "prepare"
+	default:
 		return &workspace.Problem{Class: workspace.NotFound, Code: "ResourceNotFound", Target: r.PathValue("file"), Message: "the job has no such log", Mend: "its log is " + logName}
 	}
 	p, ws, run := api.PrincipalOf(r), api.WorkspaceOf(r), r.PathValue("run")
@@ -28,7 +33,7 @@ func (h handlers) log(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Cache-Control", "no-store")
 	m := from.FindStringSubmatch(r.Header.Get("Range"))
 	if m == nil {
-		_, err := h.Jobs.JobLog(r.Context(), p, ws, run, "", 0, false, w)
+		_, err := h.Jobs.JobLog(r.Context(), p, ws, run, stream, 0, false, w)
 		return err
 	}
 	first, _ := strconv.ParseInt(m[1], 10, 64) // digits only, and few enough
@@ -38,7 +43,7 @@ func (h handlers) log(w http.ResponseWriter, r *http.Request) error {
 		room = min(room, last-first+1)
 	}
 	part := &bounded{room: max(room, 0)}
-	next, err := h.Jobs.JobLog(r.Context(), p, ws, run, "", first, false, part)
+	next, err := h.Jobs.JobLog(r.Context(), p, ws, run, stream, first, false, part)
 	if err != nil && !part.full {
 		return err
 	}
