@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moorage-ml/moorage/internal/authn"
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
@@ -114,5 +115,21 @@ func TestNamesQuotedOnceMoreAreKnownByTheirSignature(t *testing.T) {
 		if w.Code != tt.status || tt.status == 200 && w.Body.String() != tt.signed {
 			t.Errorf("%s signed, %s sent: %d %q", tt.signed, tt.path, w.Code, w.Body)
 		}
+	}
+}
+
+func TestJobsUploadByTheNameThatLeadsToTheirWayBack(t *testing.T) {
+	rt := newRouter(t, Route{Method: "GET", Pattern: "/url", Public: "for the test", Handler: func(w http.ResponseWriter, r *http.Request) error {
+		_, err := io.WriteString(w, BlobURL(r, "c", "x", "sig=s"))
+		return err
+	}})
+	rt.cfg.BlobHost = "up.blob.example" // which leads elsewhere
+	r := httptest.NewRequest(http.MethodGet, "/url", nil)
+	r = r.WithContext(authn.WithWayBack(r.Context(), "J", 1))
+	r.Host = "127.0.0.1:4711"
+	w := httptest.NewRecorder()
+	rt.ServeHTTP(w, r)
+	if want := "https://moorage.blob.localhost:4711/c/x?sig=s"; w.Body.String() != want {
+		t.Errorf("%s, want %s", w.Body, want)
 	}
 }

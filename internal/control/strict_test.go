@@ -1,6 +1,7 @@
 package control
 
 import (
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -16,9 +17,7 @@ func TestAzureStrictDemandsUbuntuAndAPublicAddress(t *testing.T) {
 	ubuntu := map[string]string{"release": "Ubuntu 24.04.1 LTS"}
 	at := func(details map[string]string, address string) map[string]string {
 		out := map[string]string{"address": address}
-		for k, v := range details {
-			out[k] = v
-		}
+		maps.Copy(out, details)
 		return out
 	}
 	tests := []struct {

@@ -93,10 +93,10 @@ func (s *supervisor) nameBack(ctx context.Context, job Job) error {
 			s.names.proxy, err = openProxy(s.back, s.names.address)
 		}
 		if err != nil {
-			s.note("uploads of azureml-core will fail: %s does not resolve here, %s, and the keeper cannot be the job's proxy: %v", blobHostName, chosen.Why, err)
+			s.note("uploads of azureml-core will fail: %s, and the keeper cannot be the job's proxy: %v", chosen.Why, err)
 			return nil
 		}
-		s.note("uploads of azureml-core: the keeper is the job's proxy for https, which leads %s to the server and passes everything else on; the name does not resolve here, and %s", blobHostName, chosen.Why)
+		s.note("uploads of azureml-core: the keeper is the job's proxy for https, which leads %s to the server and passes everything else on; %s", blobHostName, chosen.Why)
 	}
 	return nil
 }
@@ -135,24 +135,25 @@ func (s *supervisor) chooseWay(ctx context.Context, hosts string, asked way) way
 	if asked == "" && readRecord(s.root.path, fileWay, &last) == nil && last.Stamp == stamp && time.Since(last.Made).Abs() < wayAge {
 		return last
 	}
-	chosen := wayRecord{Format: format, Stamp: stamp, Made: time.Now().UTC(), Way: wayProxy, Why: "the job asked for the proxy"}
+	chosen := wayRecord{Format: format, Stamp: stamp, Made: time.Now().UTC(), Way: wayProxy, Why: "the job asked for that"}
 	switch {
 	case asked == wayProxy:
 	case asked != wayNamespace && resolves(ctx):
 		chosen.Way, chosen.Why = wayName, ""
 	default:
+		against := ""
 		if asked != wayNamespace {
-			chosen.Why = s.againstNamespace()
-		} else {
-			chosen.Why = ""
+			against = s.againstNamespace()
 		}
-		if chosen.Why == "" {
-			if err := tryNamespace(ctx, thisKeeper(), hosts); err != nil {
-				chosen.Why = "a mount namespace cannot be had: " + oneLine(err.Error())
+		if against == "" {
+			if err := tryNamespace(ctx, thisKeeper(), hosts); err == nil {
+				chosen.Way, chosen.Why = wayNamespace, ""
+				break
 			} else {
-				chosen.Way = wayNamespace
+				against = "a mount namespace cannot be had: " + oneLine(err.Error())
 			}
 		}
+		chosen.Why = "the name does not resolve here, and " + against
 	}
 	if asked == "" && ctx.Err() == nil {
 		_ = s.root.write(fileWay, chosen) // the next job looks again

@@ -136,10 +136,11 @@ func (s step) dropPieces(ctx context.Context, row *store.Job) error {
 	return s.log().Drop(ctx, row.ID)
 }
 
-// planned tells whether a job asked for an environment. What was said in making it, or of the one that was there, stays.
+// planned tells whether a job asked for an environment, or for a way to upload. What was said in making it, or of the one that
+// was there, stays.
 func planned(row *store.Job) bool {
 	var spec workspace.JobSpec
-	return json.Unmarshal(row.Spec, &spec) == nil && len(spec.Environment) > 0
+	return json.Unmarshal(row.Spec, &spec) == nil && (len(spec.Environment) > 0 || uploads(spec))
 }
 
 // bringPreparing keeps the log of the making of environment and inputs.

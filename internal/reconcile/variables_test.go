@@ -44,6 +44,9 @@ func TestAzuremlCoreFindsItsRun(t *testing.T) {
 	if job.Secrets["AZUREML_RUN_TOKEN"].Reveal() != "token of j" {
 		t.Errorf("secrets %v", job.Secrets)
 	}
+	if job.Env["MOORAGE_BLOB_HOST"] != "" {
+		t.Error("a job that uploads nothing by azureml-core pays for its name")
+	}
 	b.Limits = func(string) compute.Limits { return compute.Limits{NoWayBack: true} }
 	if job, err = b.Build(t.Context(), row, r.compute); err != nil {
 		t.Fatal(err)
@@ -55,5 +58,23 @@ func TestAzuremlCoreFindsItsRun(t *testing.T) {
 	}
 	if len(job.Secrets) > 0 {
 		t.Error("a target without a way back gets secrets")
+	}
+}
+
+// TestJobsThatMayUploadByAzuremlCoreAskForItsName: the others start without.
+func TestJobsThatMayUploadByAzuremlCoreAskForItsName(t *testing.T) {
+	for name, tt := range map[string]struct {
+		spec workspace.JobSpec
+		want bool
+	}{
+		"plain":             {workspace.JobSpec{Command: "x"}, false},
+		"of the v1 client":  {workspace.JobSpec{BlobHost: true}, true},
+		"says so":           {workspace.JobSpec{Variables: map[string]string{"MOORAGE_BLOB_HOST_WAY": ""}}, true},
+		"with its package":  {workspace.JobSpec{Environment: json.RawMessage(`{"conda_file":"dependencies: [{pip: [azureml-core]}]"}`)}, true},
+		"with other things": {workspace.JobSpec{Environment: json.RawMessage(`{"pip":["numpy"],"image":"mcr.microsoft.com/azureml/base"}`)}, false},
+	} {
+		if got := uploads(tt.spec); got != tt.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }

@@ -171,7 +171,7 @@ func (h handlers) putResourceGroup(w http.ResponseWriter, r *http.Request) error
 	}
 	view := resourceGroupView(r.PathValue("sub"), r.PathValue("rg"), location)
 	if body.Has("tags") {
-		view["tags"] = json.RawMessage(body["tags"])
+		view["tags"] = body["tags"]
 	}
 	return api.WriteJSON(w, http.StatusCreated, view)
 }

@@ -65,7 +65,7 @@ func (p *Progress) draw() {
 		mpb.PrependDecorators(decor.Name(p.label+" "), decor.CountersKiloByte("% .1f / % .1f")),
 		mpb.AppendDecorators(decor.Percentage(), decor.Name("  "), decor.AverageETA(decor.ET_STYLE_GO)),
 	)
-	p.bar.DecoratorAverageAdjust(p.began)
+	_ = p.bar.DecoratorAverageAdjust(p.began) // fails of a bar that is over
 	p.bar.SetCurrent(p.done)
 }
 
