@@ -68,7 +68,7 @@ var endings = []string{
 
 // excepted is NO_PROXY: everything but a name. What the shell has there already stays, unless it means the name.
 func excepted(server, name string) string {
-	list := []string{server, "127.0.0.1", "::1"}
+	list := []string{server, "127.0.0.1"}
 	for _, e := range strings.FieldsFunc(os.Getenv("NO_PROXY")+","+os.Getenv("no_proxy"), func(r rune) bool { return r == ',' || r == ' ' }) {
 		list = append(list, e)
 	}
@@ -83,6 +83,9 @@ func excepted(server, name string) string {
 	seen := map[string]bool{}
 	for _, e := range list {
 		bare := strings.ToLower(strings.TrimPrefix(strings.TrimPrefix(e, "*"), "."))
+		if strings.Count(bare, ":") > 1 { // an IPv6 address; the native part of azureml-dataprep takes it for a host and a port, and panics
+			continue
+		}
 		if bare == "" || seen[bare] || name == bare || strings.HasSuffix(name, "."+bare) {
 			continue
 		}

@@ -36,7 +36,7 @@ const (
 // blobHostName is what the server writes into the addresses for uploads that a job asks for.
 const blobHostName = "moorage.blob.localhost"
 
-// wayVariable of a job chooses one of the ways. The next in order follow when it cannot be had.
+// wayVariable of a job says with which of the ways to begin: namespace or proxy. With any other value it is the first.
 const wayVariable = "MOORAGE_BLOB_HOST_WAY"
 
 const (
@@ -125,6 +125,9 @@ func asksFor(env map[string]string, placeholder string) bool {
 
 // chooseWay looks for the first way that there is, beginning with asked. What it finds counts for the next jobs.
 func (s *supervisor) chooseWay(ctx context.Context, hosts string, asked way) wayRecord {
+	if asked != wayNamespace && asked != wayProxy {
+		asked = ""
+	}
 	stamp := s.boot()
 	for _, path := range []string{"/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf"} {
 		if info, err := os.Stat(path); err == nil {

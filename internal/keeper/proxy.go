@@ -60,7 +60,8 @@ func (p *proxy) enter(vars map[string]string) {
 	p.plain = &http.Transport{Proxy: p.onward.plainProxy, DisableCompression: true, ResponseHeaderTimeout: 0, IdleConnTimeout: time.Minute}
 	us := (&url.URL{Scheme: "http", User: url.UserPassword("moorage", p.secret), Host: p.ln.Addr().String()}).String()
 	vars["https_proxy"], vars["HTTPS_PROXY"] = us, us
-	keep := slices.DeleteFunc(slices.Clone(p.onward.except), func(e string) bool { return covers(e, p.name) })
+	// IPv6 addresses go, too: the native part of azureml-dataprep takes one for a host and a port, and panics.
+	keep := slices.DeleteFunc(slices.Clone(p.onward.except), func(e string) bool { return covers(e, p.name) || strings.Count(e, ":") > 1 })
 	if len(keep) < len(p.onward.except) && p.onward.http != nil {
 		// Who is told no longer to bypass the login's proxy comes to us, and we do.
 		vars["http_proxy"] = us

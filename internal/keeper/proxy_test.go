@@ -141,7 +141,7 @@ func TestProxyGoesThroughTheLoginsOwn(t *testing.T) {
 	var asked atomic.Int32
 	site := loginsProxy(t, &asked)
 	near := echo(t, "near")
-	vars := map[string]string{"HTTPS_PROXY": site.String(), "NO_PROXY": "localhost,.corp,10.0.0.0/8"}
+	vars := map[string]string{"HTTPS_PROXY": site.String(), "NO_PROXY": "localhost,.corp,::1,10.0.0.0/8"}
 	_, u := aProxy(t, vars)
 	if status, answer := through(t, u, u.User, "far.example:443"); answer != "site's proxy to far.example:443, hello\n" {
 		t.Errorf("%s %q", status, answer)

@@ -3,6 +3,7 @@
 Invocation.sh or Invocation.bat starts it in the copy of the project that azureml-core made. It needs Python 3.6 and nothing else.
 """
 
+import glob
 import json
 import os
 import posixpath
@@ -147,7 +148,7 @@ class Log:
 def run_step(log, *command):
     log.say("+ " + " ".join(command))
     try:
-        code = subprocess.call(command, stdout=log.file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=HERE)
+        code = subprocess.call(command, stdout=log.file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=HERE, env=dict(os.environ, NO_COLOR="1"))
     except OSError as error:
         raise Failure("%s cannot be started: %s" % (command[0], error))
     if code:
@@ -190,6 +191,27 @@ def environment(spec, log):
     return first, [os.path.dirname(first), os.path.join(home, "Scripts"), os.path.join(home, "Library", "bin")] if WINDOWS else [os.path.dirname(first)]
 
 
+def installed(wanted):
+    """Gives version and path of an interpreter of the wanted minor release, the wanted patch release before others; None: there is none."""
+    if not wanted:
+        return None
+    minor = ".".join(wanted.split(".")[:2])
+    pyenv = os.environ.get("PYENV_ROOT") or os.path.join(os.path.expanduser("~"), ".pyenv")
+    name = "python.exe" if WINDOWS else os.path.join("bin", "python")
+    places = [sys.executable, shutil.which("python" + minor)] + sorted(glob.glob(os.path.join(pyenv, "versions", minor + ".*", name)), reverse=True)
+    found = None
+    for place in places:
+        try:
+            version = place and subprocess.check_output([place, "-c", "import platform; print(platform.python_version())"], stderr=subprocess.DEVNULL, universal_newlines=True).strip()
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        if version == wanted:
+            return version, place
+        if version and version.startswith(minor + ".") and not found:
+            found = version, place
+    return found
+
+
 def make_environment(packages, home, venv, log):
     conda = next((shutil.which(t) for t in ("micromamba", "mamba", "conda") if shutil.which(t)), None)
     uv = shutil.which("uv")
@@ -208,17 +230,19 @@ def make_environment(packages, home, venv, log):
         log.say("warning: " + line)
     if uv:
         log.say("environment by %s, because there is no conda tool" % uv)
+        wanted, here = packages["python"], installed(packages["python"])
+        if here:
+            log.say("Python %s at %s for the %s that is asked for" % (here[0], here[1], wanted))
         try:
-            run_step(log, *[uv, "venv", "--quiet", home] + (["--python", packages["python"]] if packages["python"] else []))
+            run_step(log, *[uv, "venv", "--quiet", home] + (["--python", here[1] if here else wanted] if wanted else []))
         except Failure:
-            log.say("warning: Python %s is not to be had; taking %s" % (packages["python"], sys.version.split()[0]))
+            log.say("warning: Python %s is not to be had; taking %s" % (wanted, sys.version.split()[0]))
             run_step(log, uv, "venv", "--quiet", "--python", sys.executable, home)
         if packages["requirements"]:
             run_step(log, uv, "pip", "install", "--python", venv, "-r", requirements)
         return None
     wanted = packages["python"]
-    python = wanted and shutil.which("python" + ".".join(wanted.split(".")[:2])) or sys.executable
-    version = subprocess.check_output([python, "-c", "import platform; print(platform.python_version())"], universal_newlines=True).strip()
+    version, python = installed(wanted) or (sys.version.split()[0], sys.executable)
     log.say("environment by Python %s at %s, because there is neither a conda tool nor uv" % (version, python))
     if wanted and not (version + ".").startswith(wanted + "."):
         log.say("warning: the environment asks for Python %s" % wanted)
