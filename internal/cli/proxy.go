@@ -9,9 +9,6 @@ import (
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
-// proxyPurpose is what the server derives its proxy's word from the administrator's secret for.
-const proxyPurpose = "proxy"
-
 // proxied are the variables with those added that make the server the proxy of the name under which azureml-core uploads.
 // Programs know a proxy for all of https and hosts that are excepted, so everything is excepted that has another ending. A
 // server on this machine is called by its address, because who excepts localhost excepts names below it, too.
@@ -39,7 +36,7 @@ func proxied(vars [][2]string, blobHost string, secret workspace.Secret) ([][2]s
 	}
 	proxy := url.URL{Scheme: "http", Host: server.Host}
 	if !loopback(server.Hostname()) {
-		proxy.User = url.UserPassword("moorage", secret.Derive(proxyPurpose).Reveal())
+		proxy.User = url.UserPassword("moorage", secret.ProxyWord().Reveal())
 	}
 	if server.Port() == "" {
 		proxy.Host += ":443"
@@ -69,9 +66,7 @@ var endings = []string{
 // excepted is NO_PROXY: everything but a name. What the shell has there already stays, unless it means the name.
 func excepted(server, name string) string {
 	list := []string{server, "127.0.0.1"}
-	for _, e := range strings.FieldsFunc(os.Getenv("NO_PROXY")+","+os.Getenv("no_proxy"), func(r rune) bool { return r == ',' || r == ' ' }) {
-		list = append(list, e)
-	}
+	list = append(list, strings.FieldsFunc(os.Getenv("NO_PROXY")+","+os.Getenv("no_proxy"), func(r rune) bool { return r == ',' || r == ' ' })...)
 	list = append(list, "0.0.0.0/1", "128.0.0.0/1") // every IPv4 address
 	list = append(list, endings...)
 	for a := 'a'; a <= 'z'; a++ { // countries

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -46,7 +45,7 @@ const (
 const maxDataflow = 4 << 20
 
 // datasetName allows blanks, which people use.
-var datasetName = regexp.MustCompile(`^[\pL\pN][\pL\pN ._-]{0,254}$`)
+var datasetName = newNameForm(`^[\pL\pN][\pL\pN ._-]*$`, 255)
 
 // SaveDefinition keeps a definition, and gives it with its id.
 func (c *Control) SaveDefinition(ctx context.Context, p workspace.Principal, ws workspace.Workspace, d Definition) (Definition, error) {

@@ -48,9 +48,9 @@ const (
 var builtIn = []string{DefaultDatastore, ArtifactDatastore}
 
 var (
-	datastoreName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,254}$`)
-	remoteName    = regexp.MustCompile(`^[A-Za-z0-9$][A-Za-z0-9.-]{0,252}$`)
-	endpointName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}(:[0-9]{1,5})?$`)
+	datastoreName = newNameForm(`^[a-z0-9][a-z0-9_-]*$`, 255)
+	remoteName    = newNameForm(`^[A-Za-z0-9$][A-Za-z0-9.-]*$`, 253)
+	endpointName  = newNameForm(`^[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?$`, 259)
 	// workspaceContainer is a container that the server made for a workspace.
 	workspaceContainer = regexp.MustCompile(`^azureml-(?:blobstore|artifacts)-(.+)$`)
 )

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -125,7 +124,7 @@ func (c *Control) data(ctx context.Context, p workspace.Principal, ws workspace.
 	return out, nil
 }
 
-var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,199}$`)
+var variableName = newNameForm(`^[A-Za-z_][A-Za-z0-9_]*$`, 200)
 
 func checkVariable(field, name, variable string) error {
 	if variableName.MatchString(variable) {

@@ -128,12 +128,13 @@ func (s *supervisor) chooseWay(ctx context.Context, hosts string, asked way) way
 	if asked != wayNamespace && asked != wayProxy {
 		asked = ""
 	}
-	stamp := s.boot()
+	state := []any{s.boot()}
 	for _, path := range []string{"/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf"} {
 		if info, err := os.Stat(path); err == nil {
-			stamp += fmt.Sprint(" ", info.Size(), " ", info.ModTime().UnixNano())
+			state = append(state, info.Size(), info.ModTime().UnixNano())
 		}
 	}
+	stamp := fmt.Sprintln(state...)
 	var last wayRecord
 	if asked == "" && readRecord(s.root.path, fileWay, &last) == nil && last.Stamp == stamp && time.Since(last.Made).Abs() < wayAge {
 		return last

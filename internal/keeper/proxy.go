@@ -154,7 +154,7 @@ func (p *proxy) connect(c *headConn, to string) {
 	defer cancel()
 	up, err := p.onward.dial(ctx, to)
 	if no, ok := errors.AsType[*refusal](err); ok {
-		refuse(c, no.status, no.said, no.header)
+		refuse(c, no.status, no.said, "")
 		return
 	}
 	if err != nil {
@@ -293,8 +293,8 @@ func (o onward) plainProxy(req *http.Request) (*url.URL, error) {
 
 // refusal is the answer of the login's proxy that is no connection.
 type refusal struct {
-	status       int
-	said, header string
+	status int
+	said   string
 }
 
 func (r *refusal) Error() string { return r.said }
@@ -330,24 +330,31 @@ func (o onward) through(ctx context.Context, to string) (conn net.Conn, err erro
 		return nil, fmt.Errorf("the login's proxy: %w", err)
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	on, err := o.ask(conn, to)
+	if err != nil {
+		_ = conn.Close()
+	}
+	return on, err
+}
+
+// ask asks the login's proxy at the other end for host:port.
+func (o onward) ask(conn net.Conn, to string) (net.Conn, error) {
 	req := "CONNECT " + to + " HTTP/1.1\r\nHost: " + to + "\r\n"
 	if user := o.https.User; user != nil {
 		password, _ := user.Password()
 		req += "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password)) + "\r\n"
 	}
-	br := bufio.NewReader(conn)
-	_, err = io.WriteString(conn, req+"\r\n")
-	var resp *http.Response
-	if err == nil {
-		resp, err = http.ReadResponse(br, &http.Request{Method: http.MethodConnect})
-	}
-	if err != nil {
-		_ = conn.Close()
+	if _, err := io.WriteString(conn, req+"\r\n"); err != nil {
 		return nil, fmt.Errorf("the login's proxy: %w", err)
 	}
+	br := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(br, &http.Request{Method: http.MethodConnect})
+	if err != nil {
+		return nil, fmt.Errorf("the login's proxy: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }() // of a connection there is none
 	if resp.StatusCode != http.StatusOK {
 		said, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10)) // what came is shown
-		_ = conn.Close()
 		return nil, &refusal{status: resp.StatusCode, said: "the login's proxy refuses " + to + ": " + resp.Status + "\n" + string(said)}
 	}
 	return &headConn{Conn: conn, r: br}, nil

@@ -44,7 +44,7 @@ func (s *Server) openKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.proxyPassword = admin.Derive("proxy")
+	s.proxyWord = admin.ProxyWord()
 	id, err := s.serverID(ctx)
 	if err != nil {
 		return err

@@ -22,8 +22,8 @@ import (
 // proxied is a listener whose connections may begin with CONNECT.
 type proxied struct {
 	net.Listener
-	name     string // the one host to which CONNECT leads
-	password workspace.Secret
+	name string // the one host to which CONNECT leads
+	word workspace.Secret
 }
 
 // Accept gives the next connection. What it begins with is looked at when it is first read.
@@ -88,7 +88,7 @@ func (c *proxiedConn) may(authorization string) bool {
 	if at, ok := c.RemoteAddr().(*net.TCPAddr); ok && at.IP.IsLoopback() {
 		return true
 	}
-	want := "Basic " + base64.StdEncoding.EncodeToString([]byte("moorage:"+c.listener.password.Reveal()))
+	want := "Basic " + base64.StdEncoding.EncodeToString([]byte("moorage:"+c.listener.word.Reveal()))
 	return subtle.ConstantTimeCompare([]byte(authorization), []byte(want)) == 1
 }
 

@@ -40,7 +40,7 @@ func TestConnectLeadsToTheServerAndNowhereElse(t *testing.T) {
 		{"nonsense", "CONNECTED\r\n\r\n", false, "400"},
 		{"without end", "CONNECT x:1 HTTP/1.1\r\nA: " + strings.Repeat("x", 9<<10), false, "400"},
 	}
-	l := &proxied{name: "moorage.blob.localhost", password: workspace.NewSecret("word")}
+	l := &proxied{name: "moorage.blob.localhost", word: workspace.NewSecret("word")}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			listener, err := net.Listen("tcp", "127.0.0.1:0")

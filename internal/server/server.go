@@ -69,7 +69,7 @@ type Server struct {
 	ca       []byte
 	tls      *tls.Config
 
-	proxyPassword workspace.Secret // of clients elsewhere, see proxy.go
+	proxyWord workspace.Secret // of clients elsewhere, see proxy.go
 
 	listener net.Listener
 	api      *all.API
@@ -207,7 +207,7 @@ func (s *Server) listen(ctx context.Context) error {
 			Cause: err.Error(), Mend: "stop what listens there, or choose another address: --listen 127.0.0.1:PORT",
 		}
 	}
-	s.listener = &proxied{Listener: l, name: s.blobHost(), password: s.proxyPassword}
+	s.listener = &proxied{Listener: l, name: s.blobHost(), word: s.proxyWord}
 	return nil
 }
 

@@ -21,8 +21,8 @@ const RunOrigin = "ExperimentRun"
 const runContainer = "dcid."
 
 var (
-	originName    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{0,63}$`)
-	containerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,299}$`)
+	originName    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*$`)
+	containerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
 )
 
 // String is the artifact's id.
@@ -43,7 +43,7 @@ func (a Artifact) Check() (Artifact, error) {
 		return a, err
 	}
 	a.Path = p
-	if !originName.MatchString(a.Origin) || !containerName.MatchString(a.Container) || a.Origin == RunOrigin && !strings.HasPrefix(a.Container, runContainer) {
+	if len(a.Origin) > 64 || len(a.Container) > 300 || !originName.MatchString(a.Origin) || !containerName.MatchString(a.Container) || a.Origin == RunOrigin && !strings.HasPrefix(a.Container, runContainer) {
 		return a, invalid("artifact", "'%s' does not name an artifact; write ORIGIN/CONTAINER/PATH, with ExperimentRun/dcid.RUN for those of a run", clip(a.String()))
 	}
 	return a, nil

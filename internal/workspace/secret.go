@@ -17,11 +17,11 @@ func NewSecret(text string) Secret { return Secret{text} }
 // Reveal is the text itself, for the one place that hands it to a target.
 func (s Secret) Reveal() string { return s.text }
 
-// Derive gives a secret that whoever has this one can make, and from which this one cannot be told. purpose keeps those of
-// several uses apart.
-func (s Secret) Derive(purpose string) Secret {
+// ProxyWord is what a client on another machine shows to the server as its proxy, made of the administrator's secret. It
+// may be read on its way: it is good for nothing else, and the secret cannot be told from it.
+func (s Secret) ProxyWord() Secret {
 	mac := hmac.New(sha256.New, []byte(s.text))
-	_, _ = mac.Write([]byte(purpose)) // never fails
+	_, _ = mac.Write([]byte("moorage proxy")) // never fails
 	return Secret{hex.EncodeToString(mac.Sum(nil))}
 }
 

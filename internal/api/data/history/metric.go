@@ -27,7 +27,7 @@ func (h handlers) waitForMetrics(w http.ResponseWriter, r *http.Request) error {
 
 // What the older metrics service is asked for: runs, and perhaps one metric (azureml-v1.md §23).
 var (
-	runInFilter    = regexp.MustCompile(`(?i)\bRunId eq ["']?([A-Za-z0-9][\w.\-]{0,255})`)
+	runInFilter    = regexp.MustCompile(`(?i)\bRunId eq ["']?([A-Za-z0-9][\w.\-]*)`)
 	metricInFilter = regexp.MustCompile(`(?i)\bname eq ["']?([^"'()]+?)["']?(?: and | or |\)|$)`)
 )
 
