@@ -49,7 +49,7 @@ soak: build ## Kill the server 1,000 times, on both databases and over SSH, and 
 	@. test/environment && MOORAGE_KILLS=$(or $(KILLS),1000) go test -v -count=1 -timeout 120m -run 'EndsExactlyOnce|ChangesNothingWhenItWakes' ./test/e2e
 
 bench: build ## Measure, each figure beside its floor.
-	go run ./bench $(BENCHFLAGS)
+	@. test/environment && go run ./bench $(BENCHFLAGS)
 
 lint: ## Run golangci-lint, pinned in tools/go.mod.
 	@mkdir -p $(MOORAGE_CACHE)/bin

@@ -54,12 +54,16 @@ func run(ctx context.Context, program, only, jsonFile string) error {
 		if !pick.MatchString(m.name) {
 			continue
 		}
-		f := figure{Name: m.name, Goal: m.goal, Must: m.must, Unit: m.unit}
+		f := figure{Name: m.name, Goal: m.goal, Must: m.must, Unit: m.unit, Least: m.least}
 		if err := m.run(ctx, r, &f); err != nil {
 			if ctx.Err() != nil {
 				return errors.New("interrupted")
 			}
-			f.Failed = err.Error()
+			if reason, ok := errors.AsType[absent](err); ok {
+				f.Absent = string(reason)
+			} else {
+				f.Failed = err.Error()
+			}
 		}
 		if v := f.verdict(); v == "MISSED" || v == "not measured" {
 			missed++
@@ -81,10 +85,10 @@ func (f figure) print() {
 	if f.Of != "" {
 		beside = fmt.Sprintf("%.1f ms against %.1f ms: %s", f.Ours, f.Floor, f.Of)
 	}
-	if f.Failed != "" {
-		beside = f.Failed
+	if why := f.Failed + f.Absent; why != "" {
+		beside = why
 	}
-	fmt.Printf("| %s | %.2f %s | %g | %g | %s | %s |\n", f.Name, f.Value, f.Unit, f.Goal, f.Must, f.verdict(), strings.ReplaceAll(beside, "\n", " "))
+	fmt.Printf("| %s | %.2f %s | %s | %s | %s | %s |\n", f.Name, f.Value, f.Unit, f.bound(f.Goal), f.bound(f.Must), f.verdict(), strings.ReplaceAll(beside, "\n", " "))
 }
 
 func processor() string {

@@ -16,21 +16,45 @@ type figure struct {
 	Of     string  `json:"of,omitempty"`    // what the floor is
 	Goal   float64 `json:"goal"`
 	Must   float64 `json:"must"`
+	Least  bool    `json:"least,omitempty"` // Goal and Must are the least that Value may be; else the most
 	Note   string  `json:"note,omitempty"`
 	Failed string  `json:"failed,omitempty"`
+	Absent string  `json:"absent,omitempty"` // what is not installed here, so that there is nothing to measure
 }
+
+// absent is the error of a measurement whose engine is not installed: its text is the reason and the mend.
+type absent string
+
+func (a absent) Error() string { return string(a) }
 
 // verdict says whether the figure is within its goal or its must.
 func (f figure) verdict() string {
 	switch {
+	case f.Absent != "":
+		return "skipped"
 	case f.Failed != "":
 		return "not measured"
-	case f.Value <= f.Goal:
+	case f.within(f.Goal):
 		return "goal"
-	case f.Value <= f.Must:
+	case f.within(f.Must):
 		return "must"
 	}
 	return "MISSED"
+}
+
+func (f figure) within(bound float64) bool {
+	if f.Least {
+		return f.Value >= bound
+	}
+	return f.Value <= bound
+}
+
+// bound shows a goal or a must with its direction, where that is not the usual one.
+func (f figure) bound(bound float64) string {
+	if f.Least {
+		return fmt.Sprintf("≥ %g", bound)
+	}
+	return fmt.Sprintf("%g", bound)
 }
 
 // timed runs a function and takes its time.

@@ -25,6 +25,7 @@ import (
 //	  tools/HASH, env/HASH/      programs and environments;  env/HASH.lock
 //	  spare/HASH/                a placed copy of a large tree, for the next job
 //	  ca/HASH                    a CA bundle, linked into the jobs that use it
+//	  way.json                   how jobs found the name for uploads lately, see names.go
 //	  agent.sock                 the newest agent
 //	  supervisors.log            what supervisors said that could not write a record
 //	  jobs/JOB.ATTEMPT/          one job:
@@ -34,7 +35,7 @@ import (
 //	    started.json             durable before the command starts: from here on it may have run
 //	    exit.json                durable: how it ended
 //	    canceled                 tombstone: a wish to end it, or never to start it
-//	    log, prepare.log, code/, inputs/, outputs/, ca.pem
+//	    log, prepare.log, code/, inputs/, outputs/, ca.pem, hosts
 //
 // Each record is written by rename and carries its format. A keeper reads its own format and older ones.
 const format = 1
