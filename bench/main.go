@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
@@ -40,6 +41,9 @@ func run(ctx context.Context, program, only, jsonFile string) error {
 		if _, err := exec.LookPath(need); err != nil {
 			return fmt.Errorf("%s is needed to measure the floors: install openssh-server, rsync and python3", need)
 		}
+	}
+	if program, err = filepath.Abs(program); err != nil { // clients run in folders of their own
+		return err
 	}
 	r, err := newRig(ctx, program)
 	if err != nil {
