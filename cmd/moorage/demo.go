@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -66,11 +64,8 @@ func (d *demo) run(ctx context.Context) error {
 	}
 	defer s.Close(ctx)
 	fmt.Fprintf(d.out, "Server ready at %s, data in %s. Training %s on this machine.\n\n", s.URL(), s.Data(), d.example)
-	if err := d.connect(s); err != nil {
-		return err
-	}
 	name := "digits-" + time.Now().UTC().Format("20060102-150405")
-	code := cli.Main(ctx, []string{"job", "create", "-f", d.example, "--name", name, "--stream"}, cli.Streams{In: os.Stdin, Out: d.out, Err: d.err})
+	code := cli.Main(ctx, []string{"job", "create", "--data", s.Data(), "-f", d.example, "--name", name, "--stream"}, cli.Streams{In: os.Stdin, Out: d.out, Err: d.err})
 	if code != 0 {
 		return cli.Exit(code)
 	}
@@ -101,27 +96,6 @@ func (d *demo) address() string {
 	}
 	_ = l.Close() // it was only asked for
 	return usual
-}
-
-// connect makes this process's command line find the server, by the variables that "moorage env" would print.
-func (d *demo) connect(s *server.Server) error {
-	var announced server.Announcement
-	b, err := os.ReadFile(filepath.Join(s.Data(), "server.json"))
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, &announced); err != nil {
-		return err
-	}
-	for k, v := range map[string]string{
-		"MOORAGE_URL": announced.URL, "MOORAGE_CA": filepath.Join(s.Data(), "ca.pem"), "MOORAGE_TOKEN_FILE": filepath.Join(s.Data(), "keys", "admin.secret"),
-		"MOORAGE_SUBSCRIPTION": announced.Subscription, "MOORAGE_RESOURCE_GROUP": announced.ResourceGroup, "MOORAGE_WORKSPACE": announced.Workspace,
-	} {
-		if err := os.Setenv(k, v); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // show prints the metrics as plots, and where to go from here.
@@ -163,10 +137,7 @@ type metric struct {
 
 // metrics reads a run's metrics as any MLflow client would.
 func (d *demo) metrics(ctx context.Context, s *server.Server, run string) ([]metric, error) {
-	get, err := d.client(s)
-	if err != nil {
-		return nil, err
-	}
+	const api = "/mlflow/api/2.0/mlflow/"
 	var answer struct {
 		Run struct {
 			Data struct {
@@ -174,7 +145,7 @@ func (d *demo) metrics(ctx context.Context, s *server.Server, run string) ([]met
 			}
 		}
 	}
-	if err := get(ctx, "runs/get?run_id="+url.QueryEscape(run), &answer); err != nil {
+	if err := ask(ctx, s.Data(), http.MethodGet, api+"runs/get?run_id="+url.QueryEscape(run), &answer); err != nil {
 		return nil, err
 	}
 	var metrics []metric
@@ -185,7 +156,7 @@ func (d *demo) metrics(ctx context.Context, s *server.Server, run string) ([]met
 				Value json.RawMessage
 			}
 		}
-		if err := get(ctx, "metrics/get-history?run_id="+url.QueryEscape(run)+"&metric_key="+url.QueryEscape(m.Key), &history); err != nil {
+		if err := ask(ctx, s.Data(), http.MethodGet, api+"metrics/get-history?run_id="+url.QueryEscape(run)+"&metric_key="+url.QueryEscape(m.Key), &history); err != nil {
 			return nil, err
 		}
 		one := metric{name: m.Key}
@@ -199,34 +170,4 @@ func (d *demo) metrics(ctx context.Context, s *server.Server, run string) ([]met
 	}
 	slices.SortFunc(metrics, func(a, b metric) int { return strings.Compare(a.name, b.name) })
 	return metrics, nil
-}
-
-func (d *demo) client(s *server.Server) (func(ctx context.Context, path string, out any) error, error) {
-	ca, err := os.ReadFile(filepath.Join(s.Data(), "ca.pem"))
-	if err != nil {
-		return nil, err
-	}
-	secret, err := os.ReadFile(filepath.Join(s.Data(), "keys", "admin.secret"))
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(ca)
-	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
-	return func(ctx context.Context, path string, out any) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL()+"/mlflow/api/2.0/mlflow/"+path, nil)
-		if err != nil {
-			return err
-		}
-		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(secret)))
-		res, err := client.Do(req)
-		if err != nil {
-			return err
-		}
-		defer res.Body.Close()
-		if res.StatusCode != http.StatusOK {
-			return fmt.Errorf("demo: metrics: %s", res.Status)
-		}
-		return json.NewDecoder(res.Body).Decode(out)
-	}, nil
 }

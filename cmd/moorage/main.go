@@ -27,6 +27,5 @@ func main() {
 		}
 		os.Exit(keeper.Main([]string{self, "keeper"}, os.Args[2:]))
 	}
-	streams := cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
-	os.Exit(cli.Main(context.Background(), os.Args[1:], streams, serveCommand(), demoCommand(), gcCommand(), cli.Version(version)))
+	os.Exit(cli.Main(context.Background(), os.Args[1:], cli.System(), serveCommand(), demoCommand(), gcCommand(), cli.Version(version)))
 }

@@ -53,15 +53,3 @@ type secureKey struct{}
 
 // Secure marks a connection's context: TLS was spoken on it, though net/http did not see it (a job's way back).
 func Secure(ctx context.Context) context.Context { return context.WithValue(ctx, secureKey{}, true) }
-
-// OwnRun refuses a job's credential for any run but the job's own, which is known by the job's name. Other principals pass.
-func OwnRun(p workspace.Principal, run string) error {
-	if p.Job == "" || p.Name == run {
-		return nil
-	}
-	return &workspace.Problem{
-		Class: workspace.Denied, Code: "NotYourJob", Target: run,
-		Message: "this credential belongs to job " + p.Name + " and reaches no other run",
-		Mend:    "use the administrator's token for other runs",
-	}
-}

@@ -44,8 +44,19 @@ func (DataPlane) WriteProblem(w http.ResponseWriter, r *http.Request, p *workspa
 
 var _ Dialect = DataPlane{}
 
-// TimeFormat is how Azure's data plane writes a time in UTC (azureml-v1.md §2): with microseconds, always.
+// TimeFormat is how Azure's services write a time in UTC (azureml-v1.md §2): with microseconds, always.
 const TimeFormat = "2006-01-02T15:04:05.000000Z"
+
+// FormatTime writes a time in milliseconds since the epoch as TimeFormat has it.
+func FormatTime(ms int64) string { return time.UnixMilli(ms).UTC().Format(TimeFormat) }
+
+// OrNull is a text whose absence is null on the wire.
+func OrNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
 
 // ReadTime reads a time as clients of the data plane write it: with a zone or, meaning UTC, without.
 func ReadTime(text string) (time.Time, error) {

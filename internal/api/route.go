@@ -1,6 +1,6 @@
 // Package api is what all dialects of the HTTP API share: the route table, the way from a request to its handler
 // (limits, authentication, rights, the workspace in the path), and how errors leave. The dialects are the packages
-// below it; each gives its part of the table by a function Routes. Package api/all joins them, and cmd/moorage serves that.
+// below it; each gives its part of the table by a function Routes. Package api/all joins them, and package server serves that.
 //
 // A handler decodes, makes one call of package control, and encodes. It returns an error instead of writing one.
 package api
@@ -50,7 +50,7 @@ type JobScope string
 const (
 	JobNone    JobScope = ""        // nothing: the credential is refused
 	JobAny     JobScope = "any"     // nothing here belongs to anybody: every running job may come, in its own workspace
-	JobHandler JobScope = "handler" // the handler checks, with Principal.Job or OwnRun
+	JobHandler JobScope = "handler" // the handler checks, mostly by tracking.Scope
 )
 
 // JobVariable is the scope in which the named path variable must be the name of the credential's own job.

@@ -1,6 +1,6 @@
 // Package authn turns what a request carries into a principal: the administrator's secret, a token that this server
 // signed, a job's own credential, or a signed URL. It decides who asks and never what they may do; that is authz.
-// Package api calls it for every request, api/login to issue tokens, cmd/moorage to make the administrator's secret.
+// Package api calls it for every request, api/login to issue tokens, server to make the administrator's secret.
 package authn
 
 import (

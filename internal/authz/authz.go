@@ -1,5 +1,5 @@
 // Package authz says who may do what: roles as patterns of ARM actions, so that roles of Azure can be written down as
-// they are. It knows no requests and no store. Package api asks it for every route; control for what only it can know.
+// they are. It knows no requests and no store. Package api asks it for every route.
 package authz
 
 import (

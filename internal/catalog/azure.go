@@ -71,19 +71,19 @@ type answerer func(a *Azure, ctx context.Context, id armID) (Found, error)
 // answererOf gives what answers for a type of resource, nil for a type that nothing is known of.
 func answererOf(kind string) answerer {
 	switch strings.ToLower(kind) {
-	case "microsoft.compute/virtualmachines":
+	case strings.ToLower(machineKind):
 		return (*Azure).machine
-	case "microsoft.hdinsight/clusters":
+	case strings.ToLower(hdinsightKind):
 		return (*Azure).hdinsight
-	case "microsoft.synapse/workspaces", "microsoft.synapse/workspaces/bigdatapools":
+	case strings.ToLower(synapseKind), strings.ToLower(poolKind):
 		return (*Azure).sparkPool
-	case "microsoft.batch/batchaccounts":
+	case strings.ToLower(batchKind):
 		return (*Azure).batchAccount
-	case "microsoft.databricks/workspaces":
+	case strings.ToLower(databricksKind):
 		return (*Azure).databricks
-	case "microsoft.containerservice/managedclusters":
+	case strings.ToLower(managedKind):
 		return (*Azure).managedCluster
-	case "microsoft.kubernetes/connectedclusters":
+	case strings.ToLower(connectedKind):
 		return (*Azure).connectedCluster
 	}
 	return nil

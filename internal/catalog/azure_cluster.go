@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -136,7 +137,7 @@ func (a *Azure) managedCluster(ctx context.Context, id armID) (Found, error) {
 	found := Found{
 		Address: "kubeconfig://" + url.PathEscape(config.context), Public: !p.APIServerAccessProfile.EnablePrivateCluster,
 		Details: details(map[string]string{
-			"kubernetes_version": firstOf(p.CurrentKubernetesVersion, p.KubernetesVersion), "server": config.server, "location": cluster.Location,
+			"kubernetes_version": cmp.Or(p.CurrentKubernetesVersion, p.KubernetesVersion), "server": config.server, "location": cluster.Location,
 		}),
 		Secrets: map[string]workspace.Secret{"kubeconfig": workspace.NewSecret(string(text))},
 	}
@@ -263,13 +264,4 @@ func hostName(s string) bool {
 	return s != "" && len(s) < 254 && !strings.HasPrefix(s, "-") && !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '.' && r != '_'
 	})
-}
-
-func firstOf(texts ...string) string {
-	for _, s := range texts {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
 }

@@ -57,14 +57,9 @@ func New(s *store.Store) *Catalog { return &Catalog{store: s} }
 // WithSource gives a catalogue that asks the source for what is not in the table.
 func (c *Catalog) WithSource(s Source) *Catalog { return &Catalog{store: c.store, source: s} }
 
-// Resolve gives the address of a resource id. An id that is an address itself ("ssh://bob@host:22") is its own answer.
-// A Problem UnknownResource says which command adds the missing line.
-func (c *Catalog) Resolve(ctx context.Context, resourceID string) (string, error) {
-	found, err := c.Find(ctx, resourceID)
-	return found.Address, err
-}
-
-// Find is Resolve with all that is known. What an administrator wrote into the table is believed before any source.
+// Find gives what is known of a resource id. An id that is an address itself ("ssh://bob@host:22") is its own answer.
+// What an administrator wrote into the table is believed before any source. A Problem UnknownResource says which command
+// adds the missing line.
 func (c *Catalog) Find(ctx context.Context, resourceID string) (Found, error) {
 	if scheme, _, found := strings.Cut(resourceID, "://"); found && !strings.Contains(scheme, "/") {
 		return Found{Address: resourceID}, nil

@@ -25,8 +25,8 @@ func TestResourceIDsBecomeAddresses(t *testing.T) {
 	}
 	c := New(s)
 	for id, want := range map[string]string{vm: "ssh://host:22", strings.ToUpper(vm): "ssh://host:22", "ssh://bob@other:2222": "ssh://bob@other:2222"} {
-		if got, err := c.Resolve(t.Context(), id); err != nil || got != want {
-			t.Errorf("%s: %q, %v", id, got, err)
+		if got, err := c.Find(t.Context(), id); err != nil || got.Address != want {
+			t.Errorf("%s: %q, %v", id, got.Address, err)
 		}
 	}
 	for id, example := range map[string]string{
@@ -35,7 +35,7 @@ func TestResourceIDsBecomeAddresses(t *testing.T) {
 		"/subscriptions/s/resourceGroups/it's <mine>/providers/Microsoft.Databricks/workspaces/w":        `add '/subscriptions/s/resourceGroups/it'\''s <mine>/providers/Microsoft.Databricks/workspaces/w' --address https://HOST`,
 		"": "ssh://HOST:22",
 	} {
-		_, err := c.Resolve(t.Context(), id)
+		_, err := c.Find(t.Context(), id)
 		p, ok := errors.AsType[*workspace.Problem](err)
 		if !ok || p.Code != "UnknownResource" || !strings.Contains(p.Mend, example) {
 			t.Errorf("%s: %v", id, err)

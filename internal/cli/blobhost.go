@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
 // blobHostHint says how the server's blob host is made known on this machine, or "" when it leads to the server already.
@@ -17,7 +15,7 @@ import (
 // lookup gives the addresses of a name.
 func blobHostHint(ctx context.Context, server, blobHost string, lookup func(ctx context.Context, host string) ([]string, error)) string {
 	u, err := url.Parse(server)
-	if err != nil || blobHost == "" || strings.HasPrefix(strings.TrimPrefix(u.Hostname(), firstLabel(u.Hostname())), ".blob.") {
+	if err != nil || blobHost == "" || isBlobHost(u.Hostname()) {
 		return ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
@@ -60,9 +58,10 @@ func lineFor(at []string, name string) string {
 	return to + " " + name
 }
 
-func firstLabel(host string) string {
-	label, _, _ := strings.Cut(host, ".")
-	return label
+// isBlobHost tells whether a name has the form X.blob.Y, so that azureml-core uploads to it as it is.
+func isBlobHost(host string) bool {
+	_, rest, _ := strings.Cut(host, ".")
+	return strings.HasPrefix(rest, "blob.")
 }
 
 func loopback(address string) bool {
@@ -70,20 +69,10 @@ func loopback(address string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// secretOf is the administrator's secret among the variables.
-func secretOf(vars [][2]string) workspace.Secret {
+// valueOf is one of the variables, or "".
+func valueOf(vars [][2]string, name string) string {
 	for _, v := range vars {
-		if v[0] == "IDENTITY_HEADER" {
-			return workspace.NewSecret(v[1])
-		}
-	}
-	return workspace.Secret{}
-}
-
-// urlOf is the server's address among the variables.
-func urlOf(vars [][2]string) string {
-	for _, v := range vars {
-		if v[0] == "MOORAGE_URL" {
+		if v[0] == name {
 			return v[1]
 		}
 	}

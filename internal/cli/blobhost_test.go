@@ -21,6 +21,7 @@ func TestBlobHostIsSaidWhenItDoesNotLeadToTheServer(t *testing.T) {
 		{"server elsewhere", "https://box.lan", map[string][]string{"box.lan": {"10.0.0.5"}, blobHost: {"127.0.0.1"}}, "leads to 127.0.0.1 on this machine. Take the variables of moorage env --proxy, or add this line to the hosts file:\n    10.0.0.5 " + blobHost},
 		{"server elsewhere, known", "https://box.lan", map[string][]string{"box.lan": {"10.0.0.5"}, blobHost: {"10.0.0.5"}}, ""},
 		{"the server's own name will do", "https://ml.blob.lan:8443", map[string][]string{"ml.blob.lan": {"10.0.0.5"}}, ""},
+		{"the form, but further down", "https://a.ml.blob.lan", map[string][]string{"a.ml.blob.lan": {"10.0.0.5"}}, "10.0.0.5 " + blobHost},
 		{"no server", "https://gone.lan", nil, ""},
 	}
 	for _, tt := range tests {

@@ -178,7 +178,8 @@ func newComputeDetach(n *connection) *cobra.Command {
 	var force, cancelJobs bool
 	cmd := &cobra.Command{
 		Use: "detach NAME", Short: "Forget a compute; the machine itself is left alone",
-		Long: `Forget a compute and remove what Moorage placed on it. The machine or cluster itself is never deleted.
+		Long: `Forget a compute and remove what Moorage placed on it. The machine or cluster itself is never deleted. Names that only
+stand for it (attach --alias) go with it.
 
 It refuses while jobs run there, unless --cancel-jobs ends them first. --force detaches a target that does not answer,
 and then says what stayed behind on it.`,
@@ -217,7 +218,7 @@ type computeView struct {
 	problems                     []workspace.Problem
 }
 
-// viewOf reads the server's fields beside those of the kind: kind, health, health_reason, details and problems.
+// viewOf reads the server's fields beside those of the kind: kind, health, healthReason, details and problems.
 func viewOf(c *client.Compute) computeView {
 	var inner struct {
 		Address      string              `json:"address"`

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -199,7 +198,7 @@ func (d *doctor) uploads(ctx context.Context, blobHost string) finding {
 	if err != nil {
 		return wrong("uploads", err)
 	}
-	if strings.Contains(u.Hostname(), ".blob.") {
+	if isBlobHost(u.Hostname()) {
 		x.Thing = "azureml-core uploads to the server's own name"
 		return x
 	}

@@ -93,7 +93,7 @@ func TestDoctorFindsWhatIsWrongAndNothingElse(t *testing.T) {
 		{name: "no server", harm: func(p *patient) { p.Close() }, check: "server", says: []string{"cannot be reached", "connection refused", "moorage serve"}},
 		{name: "another server", harm: func(p *patient) { p.Config.Handler = http.NotFoundHandler() }, check: "server", says: []string{"not as a server of Moorage does", "404"}},
 		{name: "another authority", untrust: true, check: "certificate", says: []string{"not trusted", "moorage env"}},
-		{name: "slow clock", clock: -10 * time.Minute, check: "clock", says: []string{"10m", "behind", "NTP"}, complete: true},
+		{name: "slow clock", clock: -10*time.Minute - 30*time.Second, check: "clock", says: []string{"10m", "behind", "NTP"}, complete: true},
 		{name: "fast clock", clock: 10 * time.Minute, check: "clock", says: []string{"ahead of"}, complete: true},
 		{name: "wrong token", harm: func(p *patient) { p.token = "another" }, check: "credentials", says: []string{"not known", "take a valid one"}},
 		{name: "full disk", harm: func(p *patient) { p.room = "the disk is nearly full" }, check: "room", says: []string{"nearly full", "5 MB are free", "make room"}, complete: true},
@@ -150,7 +150,7 @@ func TestServerAsProxyIsForOneName(t *testing.T) {
 	t.Setenv("NO_PROXY", "wiki,.localhost,::1, com")
 	secret := workspace.NewSecret("s")
 	vars := func(url string) [][2]string {
-		return [][2]string{{"MLFLOW_TRACKING_URI", url + "/mlflow"}, {"REQUESTS_CA_BUNDLE", "/home/localhost/ca.pem"}, {"MOORAGE_URL", url}}
+		return [][2]string{{"IDENTITY_HEADER", "s"}, {"MLFLOW_TRACKING_URI", url + "/mlflow"}, {"REQUESTS_CA_BUNDLE", "/home/localhost/ca.pem"}, {"MOORAGE_URL", url}}
 	}
 	for _, tt := range []struct{ url, server, proxy string }{
 		{"https://localhost:8443", "https://127.0.0.1:8443", "http://127.0.0.1:8443"},
@@ -158,7 +158,7 @@ func TestServerAsProxyIsForOneName(t *testing.T) {
 		{"https://box.lan:8443", "https://box.lan:8443", "http://moorage:" + secret.ProxyWord().Reveal() + "@box.lan:8443"},
 		{"https://box.lan", "https://box.lan", "http://moorage:" + secret.ProxyWord().Reveal() + "@box.lan:443"},
 	} {
-		list, err := proxied(vars(tt.url), blobHost, secret)
+		list, err := proxied(vars(tt.url), blobHost)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -189,12 +189,12 @@ func TestServerAsProxyIsForOneName(t *testing.T) {
 func TestServerIsNoProxyBesideAnother(t *testing.T) {
 	t.Setenv("https_proxy", "")
 	t.Setenv("HTTPS_PROXY", "http://site:3128")
-	_, err := proxied([][2]string{{"MOORAGE_URL", "https://localhost:8443"}}, blobHost, workspace.NewSecret("s"))
+	_, err := proxied([][2]string{{"MOORAGE_URL", "https://localhost:8443"}}, blobHost)
 	if p, ok := errors.AsType[*workspace.Problem](err); !ok || p.Code != "OtherProxy" || !strings.Contains(p.Mend, blobHost) {
 		t.Errorf("%v", err)
 	}
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:8443") // printed by the same command
-	if _, err := proxied([][2]string{{"MOORAGE_URL", "https://localhost:8443"}}, blobHost, workspace.NewSecret("s")); err != nil {
+	if _, err := proxied([][2]string{{"MOORAGE_URL", "https://localhost:8443"}}, blobHost); err != nil {
 		t.Error(err)
 	}
 }

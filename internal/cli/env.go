@@ -48,7 +48,7 @@ server becomes the shell's proxy for https, for that one name. Most other hosts 
 				return err
 			}
 			if proxy {
-				if vars, err = proxied(vars, blobHost, secretOf(vars)); err != nil {
+				if vars, err = proxied(vars, blobHost); err != nil {
 					return err
 				}
 				blobHost = "" // nobody need know it
@@ -58,7 +58,7 @@ server becomes the shell's proxy for https, for that one name. Most other hosts 
 					return err
 				}
 			}
-			server := urlOf(vars)
+			server := valueOf(vars, "MOORAGE_URL")
 			for _, hint := range []string{blobHostHint(cmd.Context(), server, blobHost, net.DefaultResolver.LookupHost), cloudCacheHint(server)} {
 				if hint != "" {
 					cmd.PrintErrln(hint)

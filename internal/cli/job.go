@@ -299,13 +299,8 @@ func newJobCancel(n *connection) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		before, err := c.Job(cmd.Context(), *name)
-		if err != nil {
+		if over, err := saidOver(cmd, c, *name); over || err != nil {
 			return err
-		}
-		if before.State.Terminal() {
-			fmt.Fprintf(cmd.OutOrStdout(), "%s is %s already\n", *name, before.State)
-			return nil
 		}
 		if err := c.CancelJob(cmd.Context(), *name); err != nil {
 			return err
@@ -324,6 +319,16 @@ func newJobCancel(n *connection) *cobra.Command {
 	return cmd
 }
 
+// saidOver tells whether a job is over already, and says so.
+func saidOver(cmd *cobra.Command, c *client.Client, name string) (bool, error) {
+	j, err := c.Job(cmd.Context(), name)
+	if err != nil || !j.State.Terminal() {
+		return false, err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s is %s already\n", name, j.State)
+	return true, nil
+}
+
 func newJobAbandon(n *connection) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "abandon NAME", Short: "Give up a job whose compute will never answer again",
@@ -335,6 +340,9 @@ not ended. Use cancel wherever the compute can be reached.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := n.open()
 		if err != nil {
+			return err
+		}
+		if over, err := saidOver(cmd, c, *name); over || err != nil {
 			return err
 		}
 		if err := c.AbandonJob(cmd.Context(), *name); err != nil {

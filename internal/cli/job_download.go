@@ -214,7 +214,7 @@ func (d *download) fetch(ctx context.Context, root *os.Root, at string, f client
 				return err
 			}
 		}
-		if err := pause(ctx, backoff(try)); err != nil {
+		if err := client.Pause(ctx, backoff(try)); err != nil {
 			return err
 		}
 	}
@@ -329,7 +329,7 @@ func (d *download) log(ctx context.Context) (string, error) {
 		if !client.Lost(err) || try == 6 || ctx.Err() != nil {
 			return "", err
 		}
-		if err := pause(ctx, backoff(try)); err != nil {
+		if err := client.Pause(ctx, backoff(try)); err != nil {
 			return "", err
 		}
 	}

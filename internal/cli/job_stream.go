@@ -180,7 +180,7 @@ func (w *watch) log(ctx context.Context, from int64, over <-chan struct{}) error
 			}
 			try++
 		}
-		if err := pause(ctx, backoff(try)); err != nil {
+		if err := client.Pause(ctx, backoff(try)); err != nil {
 			return err
 		}
 	}
@@ -208,17 +208,6 @@ func trouble(err error, lost string) string {
 	return lost
 }
 
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
-}
-
 // states tells of each change of state on one line, until the job is over.
 func (w *watch) states(ctx context.Context) {
 	said := ""
@@ -244,7 +233,7 @@ func (w *watch) states(ctx context.Context) {
 		if err != nil && !transient(err) {
 			return // the log tells the same error
 		}
-		if pause(ctx, time.Second) != nil {
+		if client.Pause(ctx, time.Second) != nil {
 			return
 		}
 	}
@@ -258,7 +247,7 @@ func (w *watch) preparing(ctx context.Context) context.CancelFunc {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if pause(ctx, prepareAfter) == nil {
+		if client.Pause(ctx, prepareAfter) == nil {
 			_, _ = w.c.Log(ctx, w.name, "prepare", 0, true, w.err) // an extra: the job's own log and error tell the rest
 		}
 	})
@@ -340,7 +329,7 @@ func waitFor(ctx context.Context, clk clock.Source, c *client.Client, name strin
 			fmt.Fprintln(w.say, trouble(err, "connection lost")+"; the job goes on; trying again")
 		}
 		lost++
-		if err := pause(ctx, backoff(lost)); err != nil {
+		if err := client.Pause(ctx, backoff(lost)); err != nil {
 			return nil, err
 		}
 	}

@@ -12,10 +12,10 @@ import (
 // proxied are the variables with those added that make the server the proxy of the name under which azureml-core uploads.
 // Programs know a proxy for all of https and hosts that are excepted, so everything is excepted that has another ending. A
 // server on this machine is called by its address, because who excepts localhost excepts names below it, too.
-func proxied(vars [][2]string, blobHost string, secret workspace.Secret) ([][2]string, error) {
-	server, err := url.Parse(urlOf(vars))
+func proxied(vars [][2]string, blobHost string) ([][2]string, error) {
+	server, err := url.Parse(valueOf(vars, "MOORAGE_URL"))
 	if err != nil || server.Hostname() == "" {
-		return nil, fmt.Errorf("cli: the server's address %q is not a URL", urlOf(vars))
+		return nil, fmt.Errorf("cli: the server's address %q is not a URL", valueOf(vars, "MOORAGE_URL"))
 	}
 	if blobHost == "" {
 		return nil, &workspace.Problem{
@@ -36,7 +36,7 @@ func proxied(vars [][2]string, blobHost string, secret workspace.Secret) ([][2]s
 	}
 	proxy := url.URL{Scheme: "http", Host: server.Host}
 	if !loopback(server.Hostname()) {
-		proxy.User = url.UserPassword("moorage", secret.ProxyWord().Reveal())
+		proxy.User = url.UserPassword("moorage", workspace.NewSecret(valueOf(vars, "IDENTITY_HEADER")).ProxyWord().Reveal())
 	}
 	if server.Port() == "" {
 		proxy.Host += ":443"

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/moorage-ml/moorage/internal/cli/client"
 )
 
 func TestMain(m *testing.M) {
@@ -106,7 +108,7 @@ func cmdCode(ts *testscript.TestScript, _ bool, args []string) {
 func cmdWaitFor(ts *testscript.TestScript, _ bool, args []string) {
 	s := ts.Value("simulator").(*simulator)
 	pattern := regexp.MustCompile(strings.Join(args, " "))
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); _ = pause(context.Background(), 5*time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); _ = client.Pause(context.Background(), 5*time.Millisecond) {
 		s.mu.Lock()
 		found := slices.ContainsFunc(s.requests, func(r request) bool { return pattern.MatchString(r.what) })
 		s.mu.Unlock()

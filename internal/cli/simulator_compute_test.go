@@ -89,10 +89,10 @@ func (s *simulator) computeRoutes(mux *http.ServeMux) {
 		answerJSON(w, 200, map[string]any{"environments": list})
 	})
 	mux.HandleFunc("GET /native/v1/kinds", func(w http.ResponseWriter, _ *http.Request) {
-		answerJSON(w, 200, []any{
+		answerJSON(w, 200, map[string]any{"kinds": []any{
 			map[string]any{"kind": "local", "schema": map[string]any{"properties": map[string]any{"slots": map[string]any{}}}, "limits": map[string]any{"Experimental": false}},
 			map[string]any{"kind": "ssh", "schema": map[string]any{"properties": map[string]any{"address": map[string]any{}, "password": map[string]any{"writeOnly": true}}}, "limits": map[string]any{"NoGPUs": true}},
-		})
+		}})
 	})
 	mux.HandleFunc("/native/v1/resources", func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,8 +24,11 @@ const aboutCollection, aboutName = "workspace", "about"
 
 // AboutWorkspace gives what was said of a workspace.
 func (c *Control) AboutWorkspace(ctx context.Context, ws workspace.Workspace) (About, error) {
-	var about About
-	doc, err := c.Store.Document(ctx, ws.ID, aboutCollection, aboutName, "")
+	return readAbout(ctx, c.Store, ws)
+}
+
+func readAbout(ctx context.Context, from documentReads, ws workspace.Workspace) (about About, err error) {
+	doc, err := from.Document(ctx, ws.ID, aboutCollection, aboutName, "")
 	if errors.Is(err, store.ErrNotFound) {
 		return about, nil
 	}
@@ -40,27 +44,23 @@ func (c *Control) DescribeWorkspace(ctx context.Context, p workspace.Principal, 
 	if change.FriendlyName == "" && change.Description == "" && len(change.Tags) == 0 {
 		return nil
 	}
-	about, err := c.AboutWorkspace(ctx, ws)
-	if err != nil {
-		return err
-	}
-	if change.FriendlyName != "" {
-		about.FriendlyName = change.FriendlyName
-	}
-	if change.Description != "" {
-		about.Description = change.Description
-	}
-	if about.Tags == nil {
-		about.Tags = map[string]string{}
-	}
-	maps.Copy(about.Tags, change.Tags)
-	body, err := json.Marshal(about)
-	if err != nil {
-		return fmt.Errorf("control: workspace %s: %w", ws.Name, err)
-	}
-	now := c.Clock.Millis()
 	return c.Store.Write(ctx, func(tx *store.Tx) error {
-		_, err := tx.PutDocument(ctx, store.Document{
+		about, err := readAbout(ctx, tx, ws)
+		if err != nil {
+			return err
+		}
+		about.FriendlyName = cmp.Or(change.FriendlyName, about.FriendlyName)
+		about.Description = cmp.Or(change.Description, about.Description)
+		if about.Tags == nil {
+			about.Tags = map[string]string{}
+		}
+		maps.Copy(about.Tags, change.Tags)
+		body, err := json.Marshal(about)
+		if err != nil {
+			return fmt.Errorf("control: workspace %s: %w", ws.Name, err)
+		}
+		now := c.Clock.Millis()
+		_, err = tx.PutDocument(ctx, store.Document{
 			WorkspaceID: ws.ID, Collection: aboutCollection, Name: aboutName, Body: body, Created: now, Modified: now, CreatedBy: p.Name, ModifiedBy: p.Name,
 		})
 		return err

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/moorage-ml/moorage/internal/environment"
@@ -195,6 +196,27 @@ func withOwnFields(body, from json.RawMessage) (json.RawMessage, error) {
 		}
 	}
 	return json.Marshal(fields)
+}
+
+// insertNext keeps a document as the version after the highest number that its name has. known is a version that may lie
+// beyond what is looked at; the zero value is none.
+func insertNext(ctx context.Context, tx *store.Tx, doc, known store.Document) (store.Document, error) {
+	had, err := tx.Documents(ctx, doc.WorkspaceID, doc.Collection, doc.Name, store.Page{Limit: 1000})
+	if err != nil {
+		return doc, err
+	}
+	next := 1
+	for _, d := range append(had, known) {
+		if n, ok := number(d.Version); ok {
+			next = max(next, n+1)
+		}
+	}
+	for ; ; next++ { // beyond what one page showed
+		doc.Version = strconv.Itoa(next)
+		if err := tx.InsertDocument(ctx, doc); !errors.Is(err, store.ErrExists) {
+			return doc, err
+		}
+	}
 }
 
 func snapshotOf(doc store.Document) snapshot.Hash {

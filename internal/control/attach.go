@@ -175,7 +175,7 @@ func (c *Control) keep(ctx context.Context, row store.Compute, req AttachRequest
 	if row.Settings, err = json.Marshal(public(names, settings)); err != nil {
 		return fmt.Errorf("control: attach %s: %w", row.Name, err)
 	}
-	sealed, err := c.seal(row.ID, confidential(names, settings))
+	sealed, err := c.seal(computeSecret(row.ID), confidential(names, settings))
 	if err != nil {
 		return err
 	}
@@ -281,7 +281,7 @@ func slots(settings map[string]any, facts compute.Facts) int {
 }
 
 func (c *Control) attachAlias(ctx context.Context, p workspace.Principal, ws workspace.Workspace, req AttachRequest) (store.Compute, error) {
-	of, err := c.Compute(ctx, p, ws, req.Alias)
+	of, err := c.standsFor(ctx, ws, req.Alias)
 	if err != nil {
 		return store.Compute{}, err
 	}

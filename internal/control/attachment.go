@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/moorage-ml/moorage/internal/catalog"
+	"github.com/moorage-ml/moorage/internal/compute"
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
@@ -33,16 +34,11 @@ func (c *Control) prepare(ctx context.Context, req *AttachRequest) (attachment, 
 	if err != nil {
 		return attachment{}, err
 	}
-	settings := map[string]any{}
-	if len(req.Settings) > 0 {
-		if err := json.Unmarshal(req.Settings, &settings); err != nil {
-			return attachment{}, invalid("InvalidSettings", "settings", "the settings cannot be read", "they are not one JSON object", "give one JSON object")
-		}
+	settings, err := readSettings(req.Settings)
+	if err != nil {
+		return attachment{}, err
 	}
-	if settings == nil { // they were null
-		settings = map[string]any{}
-	}
-	if err := checkSettings(d.Kind(), d.Schema(), settings); err != nil {
+	if err := checkSettings(d, settings); err != nil {
 		return attachment{}, err
 	}
 	if req.Address == "" {
@@ -57,28 +53,28 @@ func (c *Control) prepare(ctx context.Context, req *AttachRequest) (attachment, 
 			return attachment{}, err
 		}
 		req.Address = withPort(found.Address, req.Port)
-		if err := c.complement(ctx, settings, d.Schema(), found); err != nil {
+		if err := c.complement(ctx, settings, d, found); err != nil {
 			return attachment{}, err
 		}
 	}
 	if p := wrongAddress(*req); p != nil {
 		return attachment{hopeless: notAttached(req.Name, p)}, nil
 	}
-	if req.Address != "" && hasProperty(d.Schema(), "address") {
+	if req.Address != "" && hasSetting(d, "address") {
 		settings["address"] = req.Address
 	}
 	return attachment{settings: settings, found: found}, nil
 }
 
 // complement adds the settings that the catalogue has to those that the request gave, as far as the kind has such.
-func (c *Control) complement(ctx context.Context, settings map[string]any, schema json.RawMessage, found catalog.Found) error {
+func (c *Control) complement(ctx context.Context, settings map[string]any, d compute.Driver, found catalog.Found) error {
 	known := map[string]any{}
 	if len(found.Settings) > 0 {
 		if err := json.Unmarshal(found.Settings, &known); err != nil {
 			return fmt.Errorf("control: settings of the catalogue: %w", err)
 		}
 	}
-	secrets, err := c.resourceSecrets(ctx, found.SecretID)
+	secrets, err := c.unseal(ctx, found.SecretID, found.SecretID)
 	if err != nil {
 		return err
 	}
@@ -87,7 +83,7 @@ func (c *Control) complement(ctx context.Context, settings map[string]any, schem
 		known[name] = secret.Reveal()
 	}
 	for name, value := range known {
-		if settings[name] == nil && hasProperty(schema, name) {
+		if settings[name] == nil && hasSetting(d, name) {
 			settings[name] = value
 		}
 	}

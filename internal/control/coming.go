@@ -36,7 +36,8 @@ func (c *Control) noDriver(ctx context.Context, req AttachRequest) *workspace.Pr
 	if req.Address != "" || req.ResourceID == "" {
 		return p
 	}
-	if missing, ok := errors.AsType[*workspace.Problem](c.known(ctx, req.ResourceID)); ok {
+	_, err := c.Catalog.Find(ctx, req.ResourceID)
+	if missing, ok := errors.AsType[*workspace.Problem](err); ok {
 		p.Cause += ". It will need an address, too: " + missing.Message
 		p.Mend += "; for the time when the driver is there, " + missing.Mend
 	}
@@ -49,11 +50,6 @@ func (c *Control) kindNames() []string {
 		names = append(names, d.Kind())
 	}
 	return names
-}
-
-func (c *Control) known(ctx context.Context, resourceID string) error {
-	_, err := c.Catalog.Find(ctx, resourceID)
-	return err
 }
 
 // notAttached names the compute in a problem that was found before anything was tried.

@@ -70,6 +70,8 @@ type jobInput struct {
 	Value json.RawMessage `json:"value"`
 	URI   string          `json:"uri"`
 	Mode  string          `json:"mode"`
+
+	assets int // through how many data assets the URI was found
 }
 
 type jobOutput struct {
@@ -104,12 +106,20 @@ func parseCommandJob(properties json.RawMessage) (*commandJob, error) {
 			Mend:    "set instance_count to 1",
 		}
 	}
-	for name := range j.Variables {
-		if name == "" || strings.ContainsAny(name, "=\x00") {
-			return nil, invalid("InvalidVariable", "environmentVariables", fmt.Sprintf("%q is not the name of an environment variable", name), "", "use letters, digits and underscores")
-		}
+	if err := checkVariableNames(j.Variables); err != nil {
+		return nil, err
 	}
 	return &j, nil
+}
+
+// checkVariableNames refuses what a process cannot have in its environment.
+func checkVariableNames(variables textMap) error {
+	for name := range variables {
+		if name == "" || strings.ContainsAny(name, "=\x00") {
+			return invalid("InvalidVariable", "environmentVariables", fmt.Sprintf("%q is not the name of an environment variable", name), "", "use letters, digits and underscores")
+		}
+	}
+	return nil
 }
 
 // gpus is how many devices the job wants: resources.properties.gpus, as number or text.

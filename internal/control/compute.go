@@ -40,11 +40,13 @@ type DetachOptions struct {
 
 // KindInfo describes a kind that can be attached.
 type KindInfo struct {
-	Kind      string          `json:"kind"`
-	Schema    json.RawMessage `json:"schema"`
-	Limits    compute.Limits  `json:"limits"`
-	Abilities []string        `json:"abilities,omitempty"`
+	Kind   string          `json:"kind"`
+	Schema json.RawMessage `json:"schema"`
+	Limits compute.Limits  `json:"limits"`
 }
+
+// Facts is what a pre-flight found, for packages that know no targets.
+type Facts = compute.Facts
 
 // Kinds lists the kinds that can be attached.
 func (c *Control) Kinds() []KindInfo {

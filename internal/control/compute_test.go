@@ -172,6 +172,17 @@ func TestUpdateRotatesSecretsAndReopens(t *testing.T) {
 	_, err = r.UpdateCompute(t.Context(), r.admin, r.ws, "gpu", UpdateRequest{Settings: json.RawMessage(`{"address":"fake://m2"}`)})
 	r.refused(err, "AddressFixed")
 	r.nowhere()
+
+	// Refused after the pre-flight has been at the target: what it opened there was in the place of the open one.
+	r.attached("twin", "fake://m1", func(req *AttachRequest) { req.Distinct = true })
+	if _, err = r.UpdateCompute(t.Context(), r.admin, r.ws, "gpu", UpdateRequest{Settings: json.RawMessage(`{"folder":"/y"}`)}); err == nil {
+		t.Fatal("a second attachment is updated")
+	}
+	before = r.world.Opened()
+	use()
+	if r.world.Opened() != before+1 {
+		t.Error("it is not opened again after a refused update")
+	}
 }
 
 func TestInstanceTypesAreTheServersOwnSetting(t *testing.T) {
@@ -196,14 +207,20 @@ func TestAliasIsOnlyAName(t *testing.T) {
 	if job := r.submitted("job", `"computeId":"azureml:cpu-cluster"`); job.ComputeID != c.ID {
 		t.Errorf("the job went to %s", job.ComputeID)
 	}
+	r.attached("other", "", func(req *AttachRequest) { req.Alias = "cpu-cluster" })
+	if job := r.submitted("job-of-an-alias-of-an-alias", `"computeId":"azureml:other"`); job.ComputeID != c.ID {
+		t.Errorf("the job went to %s", job.ComputeID)
+	}
 	if facts, err := r.Recheck(t.Context(), r.admin, r.ws, "cpu-cluster"); err != nil || facts.Details["machine"] != "m1" {
 		t.Errorf("recheck: %v, %v", facts, err)
 	}
 	if _, err := r.attach("gpu", "", func(req *AttachRequest) { req.Alias = "cpu-cluster" }); err == nil {
 		t.Error("an alias took the name of a compute")
 	}
-	if err := r.CancelJob(t.Context(), r.admin, r.ws, "job"); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"job", "job-of-an-alias-of-an-alias"} {
+		if err := r.CancelJob(t.Context(), r.admin, r.ws, name); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if _, err := r.Detach(t.Context(), r.admin, r.ws, "gpu", DetachOptions{}); err != nil {
 		t.Fatal(err)

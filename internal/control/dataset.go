@@ -47,6 +47,13 @@ const maxDataflow = 4 << 20
 // datasetName allows blanks, which people use.
 var datasetName = newNameForm(`^[\pL\pN][\pL\pN ._-]*$`, 255)
 
+func checkDatasetName(field, name string) error {
+	if datasetName.MatchString(name) {
+		return nil
+	}
+	return invalid("InvalidName", field, "dataset name "+quote(name)+" cannot be used", "", "use 1 to 255 letters, digits, blanks, '.', '_' and '-', beginning with a letter or digit")
+}
+
 // SaveDefinition keeps a definition, and gives it with its id.
 func (c *Control) SaveDefinition(ctx context.Context, p workspace.Principal, ws workspace.Workspace, d Definition) (Definition, error) {
 	doc, err := c.definitionDocument(p, ws, &d)
@@ -82,8 +89,13 @@ func (c *Control) definitionDocument(p workspace.Principal, ws workspace.Workspa
 // uuidOf makes an id of UUID form that is the same for the same words.
 func uuidOf(words ...string) string {
 	sum := sha256.Sum256([]byte(strings.Join(words, "\n")))
-	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80 // version 8: of our own making
-	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[0:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+	return uuid([16]byte(sum[:16]), 8) // of our own making
+}
+
+// uuid writes an id of UUID form, of a version as RFC 9562 numbers them.
+func uuid(b [16]byte, version byte) string {
+	b[6], b[8] = b[6]&0x0f|version<<4, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:16])
 }
 
 // Definition finds a definition by its id.
@@ -109,8 +121,8 @@ func datasetNotFound(err error, name string) error {
 // RegisterDataset keeps a definition under a name, as its version 1. When the name is taken it is a Problem DatasetExists,
 // or with another the next version.
 func (c *Control) RegisterDataset(ctx context.Context, p workspace.Principal, ws workspace.Workspace, d Dataset, another bool) (Dataset, error) {
-	if !datasetName.MatchString(d.Name) {
-		return d, invalid("InvalidName", "name", "dataset name "+quote(d.Name)+" cannot be used", "", "use 1 to 255 letters, digits, blanks, '.', '_' and '-', beginning with a letter or digit")
+	if err := checkDatasetName("name", d.Name); err != nil {
+		return d, err
 	}
 	definition, err := c.definitionDocument(p, ws, &d.Definition)
 	if err != nil {

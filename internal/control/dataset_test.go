@@ -1,7 +1,9 @@
 package control
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -126,6 +128,18 @@ func TestAModelOfMLflowIsKnownAsOne(t *testing.T) {
 	doc, err := r.Asset(t.Context(), r.ws, "models", "m", "1")
 	if err != nil || !strings.Contains(string(doc.Body), `"modelType":"mlflow_model"`) {
 		t.Errorf("%v: %s", err, doc.Body)
+	}
+}
+
+func TestWhatCannotBeLookedForIsNotSaidToBeMissing(t *testing.T) {
+	r := newRig(t)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.Model(ended, r.ws, "m"); !errors.Is(err, context.Canceled) {
+		t.Errorf("a model: %v", err)
+	}
+	if spec, err := r.environmentSpec(ended, r.ws, "AzureML-sklearn-1.5", "1"); !errors.Is(err, context.Canceled) {
+		t.Errorf("an environment: %+v, %v", spec, err)
 	}
 }
 

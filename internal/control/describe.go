@@ -6,7 +6,6 @@ import (
 	"errors"
 	"maps"
 
-	"github.com/moorage-ml/moorage/internal/compute"
 	"github.com/moorage-ml/moorage/internal/store"
 	"github.com/moorage-ml/moorage/internal/tracking"
 	"github.com/moorage-ml/moorage/internal/workspace"
@@ -55,8 +54,10 @@ func described(had json.RawMessage, change map[string]string, merge bool) json.R
 		return had
 	}
 	all := map[string]string{}
-	if merge && len(had) > 0 && json.Unmarshal(had, &all) != nil || all == nil {
-		all = map[string]string{}
+	if merge {
+		var old map[string]string
+		_ = json.Unmarshal(had, &old) // it may be empty
+		maps.Copy(all, old)
 	}
 	maps.Copy(all, change)
 	b, err := json.Marshal(all)
@@ -65,6 +66,3 @@ func described(had json.RawMessage, change map[string]string, merge bool) json.R
 	}
 	return b
 }
-
-// Facts is what a pre-flight found, for packages that know no targets.
-type Facts = compute.Facts

@@ -132,8 +132,11 @@ func (c *Control) clear(ctx context.Context, row store.Compute, force bool) (lef
 				return notFound(err, "compute", row.Name)
 			}
 			if state == store.ComputeDeleting {
-				if n, err := tx.CountActive(ctx, row.ID); err != nil || n > 0 {
-					return errors.Join(err, inUse(row, n, ""))
+				switch n, err := tx.CountActive(ctx, row.ID); {
+				case err != nil:
+					return err
+				case n > 0:
+					return inUse(row, n, "")
 				}
 			}
 			now.State = state

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/moorage-ml/moorage/internal/environment"
@@ -105,22 +104,7 @@ func insertNumbered(ctx context.Context, tx *store.Tx, doc store.Document) (stor
 			return newest, err
 		}
 	}
-	had, err := tx.Documents(ctx, doc.WorkspaceID, doc.Collection, doc.Name, store.Page{Limit: 1000})
-	if err != nil {
-		return doc, err
-	}
-	next := 1
-	for _, d := range append(had, newest) {
-		if n, ok := number(d.Version); ok {
-			next = max(next, n+1)
-		}
-	}
-	for ; ; next++ { // beyond what one page showed
-		doc.Version = strconv.Itoa(next)
-		if err := tx.InsertDocument(ctx, doc); !errors.Is(err, store.ErrExists) {
-			return doc, err
-		}
-	}
+	return insertNext(ctx, tx, doc, newest)
 }
 
 func sameEnvironment(ctx context.Context, tx *store.Tx, doc store.Document) error {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"iter"
 	"strings"
+	"time"
 
 	"github.com/moorage-ml/moorage/internal/clock"
 	"github.com/moorage-ml/moorage/internal/snapshot"
@@ -126,21 +127,7 @@ func (c *Control) expireJobs(ctx context.Context, dry bool) (deleted int, err er
 	if c.Retention <= 0 {
 		return 0, nil
 	}
-	var registered strings.Builder
-	err = c.documents(ctx, []string{"data", "models", datasets}, func(d store.Document) error {
-		if d.Collection == datasets {
-			if d, err = c.Store.Document(ctx, d.WorkspaceID, definitions, d.Hash, ""); err != nil {
-				return err
-			}
-		}
-		registered.Write(d.Body)
-		registered.WriteByte('\n')
-		return nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	places, err := c.datasetPlaces(ctx)
+	reg, err := c.registrations(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -156,53 +143,75 @@ func (c *Control) expireJobs(ctx context.Context, dry bool) (deleted int, err er
 			if err != nil {
 				return deleted, err
 			}
-			for _, job := range page {
-				after = job.ID
-				if job.Ended > limit.UnixMilli() || job.Phase != store.Released || strings.Contains(registered.String(), job.Name) {
-					continue
-				}
-				wrote, err := c.wroteTo(ctx, job, places)
-				if err != nil {
-					return deleted, err
-				}
-				if wrote {
-					continue
-				}
-				if !dry {
-					if err := c.deleteJob(ctx, job); err != nil {
-						return deleted, err
-					}
-				}
-				deleted++
-			}
 			if len(page) == 0 {
 				break
+			}
+			after = page[len(page)-1].ID
+			n, err := c.expire(ctx, page, limit, reg, dry)
+			deleted += n
+			if err != nil {
+				return deleted, err
 			}
 		}
 	}
 	return deleted, nil
 }
 
-// datasetPlaces are the places in the blob store of all registered datasets.
-func (c *Control) datasetPlaces(ctx context.Context) (roots []string, err error) {
-	err = c.documents(ctx, []string{datasets}, func(d store.Document) error {
+// expire deletes those of ended jobs whose time was over at limit.
+func (c *Control) expire(ctx context.Context, jobs []store.Job, limit time.Time, reg registrations, dry bool) (deleted int, err error) {
+	for _, job := range jobs {
+		if job.Ended > limit.UnixMilli() || job.Phase != store.Released || strings.Contains(reg.text, job.Name) {
+			continue
+		}
+		wrote, err := c.wroteTo(ctx, job, reg.places)
+		if err != nil {
+			return deleted, err
+		}
+		if wrote {
+			continue
+		}
+		if !dry {
+			if err := c.deleteJob(ctx, job); err != nil {
+				return deleted, err
+			}
+		}
+		deleted++
+	}
+	return deleted, nil
+}
+
+// registrations are what all registered data, models and datasets say of where their files are.
+type registrations struct {
+	text   string   // which names jobs
+	places []string // of datasets, in the blob store
+}
+
+func (c *Control) registrations(ctx context.Context) (reg registrations, err error) {
+	var text strings.Builder
+	err = c.documents(ctx, []string{"data", "models", datasets}, func(d store.Document) error {
+		if d.Collection != datasets {
+			fmt.Fprintf(&text, "%s\n", d.Body)
+			return nil
+		}
 		ws := workspace.Workspace{ID: d.WorkspaceID}
 		definition, err := c.Definition(ctx, ws, d.Hash)
 		if err != nil {
 			return err
 		}
+		fmt.Fprintf(&text, "%s\n%s\n", definition.Dataflow, definition.Properties)
 		paths, err := definition.Paths()
 		if err != nil {
 			return nil //nolint:nilerr // a definition that cannot be read names no place
 		}
 		for _, p := range paths {
 			if places, err := c.places(ctx, ws, "", []DataPath{p}); err == nil { // others are not of this server
-				roots = append(roots, places[0].root)
+				reg.places = append(reg.places, places[0].root)
 			}
 		}
 		return nil
 	})
-	return roots, err
+	reg.text = text.String()
+	return reg, err
 }
 
 // wroteTo tells whether a file of a job's outputs lies in one of the places.

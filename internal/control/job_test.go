@@ -121,6 +121,21 @@ func TestEveryFormOfInputIsFound(t *testing.T) {
 	}
 }
 
+func TestDataAssetsMayNameEachOtherButNotInACircle(t *testing.T) {
+	r := newRig(t)
+	for name, uri := range map[string]string{"digits": "azureml://datastores/workspaceblobstore/paths/d", "alias": "azureml:digits:1", "itself": "azureml:itself:1"} {
+		body := json.RawMessage(`{"properties":{"dataType":"uri_folder","dataUri":"` + uri + `"}}`)
+		if _, _, err := r.PutAsset(t.Context(), r.admin, r.ws, "data", name, "1", body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if spec, err := r.input(t.Context(), r.ws, "in", jobInput{URI: "azureml:alias:1"}); err != nil || !strings.HasSuffix(spec.Prefix, "/d") {
+		t.Errorf("%+v, %v", spec, err)
+	}
+	_, err := r.input(t.Context(), r.ws, "in", jobInput{URI: "azureml:itself:1"})
+	r.refused(err, "InvalidData")
+}
+
 func TestWaitIsWokenAtOnce(t *testing.T) {
 	r := newRig(t)
 	r.attached("gpu", "fake://m1")

@@ -114,10 +114,12 @@ func (c *Control) environment(ctx context.Context, ws workspace.Workspace, id st
 // environmentSpec reads a version that is kept, or, where the name is nobody's, a curated one.
 func (c *Control) environmentSpec(ctx context.Context, ws workspace.Workspace, name, version string) (environment.Spec, error) {
 	doc, err := c.Asset(ctx, ws, environments, name, version)
-	if err != nil {
+	if errors.Is(err, &workspace.Problem{Code: "ResourceNotFound"}) {
 		if found, ok := c.Curated.Find(name); ok {
 			return found, nil
 		}
+	}
+	if err != nil {
 		return environment.Spec{}, err
 	}
 	definition := definitionIn(doc)

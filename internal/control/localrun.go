@@ -72,9 +72,10 @@ func (c *Control) LocalRun(ctx context.Context, p workspace.Principal, ws worksp
 		Variables: localVariables(ws, name, r.Experiment, way),
 	}
 	maps.Copy(spec.Variables, d.variables(kept.Spec))
-	if spec.Interpreter = kept.Spec.Interpreter; spec.Interpreter != "" {
-	} else if err := spec.packages(kept.Spec, c.Curated); err != nil {
-		return nil, err
+	if spec.Interpreter = kept.Spec.Interpreter; spec.Interpreter == "" {
+		if err := spec.packages(kept.Spec, c.Curated); err != nil {
+			return nil, err
+		}
 	}
 	target := "local"
 	kind := runType

@@ -75,23 +75,9 @@ func (c *Control) RegisterModel(ctx context.Context, p workspace.Principal, ws w
 	}
 	now := c.Clock.Millis()
 	doc := store.Document{WorkspaceID: ws.ID, Collection: models, Name: m.Name, Body: body, Created: now, Modified: now, CreatedBy: p.Name, ModifiedBy: p.Name}
-	err = c.Store.Write(ctx, func(tx *store.Tx) error {
-		had, err := tx.Documents(ctx, ws.ID, models, m.Name, store.Page{Limit: 1000})
-		if err != nil {
-			return err
-		}
-		next := 1
-		for _, d := range had {
-			if n, ok := number(d.Version); ok {
-				next = max(next, n+1)
-			}
-		}
-		for ; ; next++ { // beyond what one page showed
-			doc.Version = strconv.Itoa(next)
-			if err := tx.InsertDocument(ctx, doc); !errors.Is(err, store.ErrExists) {
-				return err
-			}
-		}
+	err = c.Store.Write(ctx, func(tx *store.Tx) (err error) {
+		doc, err = insertNext(ctx, tx, doc, store.Document{})
+		return err
 	})
 	if err != nil {
 		return m, err
@@ -185,9 +171,12 @@ func (c *Control) modelDocument(ctx context.Context, from documentReads, ws work
 		doc, err := from.Document(ctx, ws.ID, models, name, version)
 		return doc, modelNotFound(err, id)
 	}
+	if name == "" { // which would list all of them
+		return store.Document{}, modelNotFound(store.ErrNotFound, id)
+	}
 	docs, err := from.Documents(ctx, ws.ID, models, name, store.Page{Limit: 1000})
-	if err != nil || name == "" {
-		return store.Document{}, modelNotFound(errors.Join(err, store.ErrNotFound), id)
+	if err != nil {
+		return store.Document{}, err
 	}
 	for _, doc := range docs {
 		if _, ok := number(doc.Version); ok {

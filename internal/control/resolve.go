@@ -119,6 +119,9 @@ var (
 	snapshotURI  = regexp.MustCompile(`^moorage://snapshots/([0-9a-f]{64})(?:/(.+))?$`)
 )
 
+// maxAssets is through how many data assets the path of an input is looked for. One may name another, or itself.
+const maxAssets = 8
+
 func (c *Control) input(ctx context.Context, ws workspace.Workspace, name string, in jobInput) (workspace.InputSpec, error) {
 	spec := workspace.InputSpec{Name: name, Folder: in.folder()}
 	uri := strings.TrimSpace(in.URI)
@@ -156,7 +159,10 @@ func (c *Control) input(ctx context.Context, ws workspace.Workspace, name string
 		if err := json.Unmarshal(properties(doc.Body), &d); err != nil || d.DataURI == "" {
 			return spec, invalid("InvalidData", "inputs."+name, fmt.Sprintf("data asset %q has no path", asset), "", "register it again with a path")
 		}
-		return c.input(ctx, ws, name, jobInput{Type: d.DataType, URI: d.DataURI, Mode: in.Mode})
+		if in.assets == maxAssets {
+			return spec, invalid("InvalidData", "inputs."+name, fmt.Sprintf("data asset %q leads to other data assets and to no path", asset), "", "register it again with a path")
+		}
+		return c.input(ctx, ws, name, jobInput{Type: d.DataType, URI: d.DataURI, Mode: in.Mode, assets: in.assets + 1})
 	}
 	return spec, invalid("UnsupportedInput", "inputs."+name, fmt.Sprintf("input %q has the path %s, which this server cannot read", name, quote(uri)), "",
 		"use a local path, azureml://datastores/…, azureml://jobs/…/outputs/…, a registered data asset, or https://")

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moorage-ml/moorage/internal/compute"
 	"github.com/moorage-ml/moorage/internal/store"
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
@@ -40,11 +41,7 @@ func (c *Control) PutResource(ctx context.Context, p workspace.Principal, req Re
 	var sealed []byte
 	if len(secrets) > 0 {
 		row.SecretID = resourceSecret(req.ID)
-		plain, err := json.Marshal(secrets)
-		if err != nil {
-			return fmt.Errorf("control: resource: %w", err)
-		}
-		if sealed, err = c.Box.Seal(plain, row.SecretID); err != nil {
+		if sealed, err = c.seal(row.SecretID, secrets); err != nil {
 			return err
 		}
 	}
@@ -83,39 +80,20 @@ func checkResource(req ResourceRequest) error {
 // resourceSettings splits the settings of a line into those that may be shown and the secrets. Which kind will read them
 // is not known yet, so a setting must be one of some kind, and is a secret if any kind says so.
 func (c *Control) resourceSettings(text json.RawMessage) (settings, secrets map[string]any, err error) {
-	if len(text) > 0 {
-		if err := json.Unmarshal(text, &settings); err != nil {
-			return nil, nil, invalid("InvalidSettings", "settings", "the settings cannot be read", "they are not one JSON object", "give one JSON object")
-		}
+	if settings, err = readSettings(text); err != nil {
+		return nil, nil, err
 	}
 	var names []string
 	for _, d := range c.Fleet.Drivers() {
 		names = append(names, c.secretNames(d.Kind())...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		known := slices.ContainsFunc(c.Kinds(), func(k KindInfo) bool { return hasProperty(k.Schema, name) })
+		known := slices.ContainsFunc(c.Fleet.Drivers(), func(d compute.Driver) bool { return hasSetting(d, name) })
 		if !known || name == "address" {
 			return nil, nil, invalid("UnknownSetting", name, "no kind of compute has a setting "+quote(name), "", "moorage kind show KIND lists those of a kind")
 		}
 	}
 	return public(names, settings), confidential(names, settings), nil
-}
-
-// resourceSecrets opens what is sealed of a line.
-func (c *Control) resourceSecrets(ctx context.Context, id string) (map[string]any, error) {
-	secrets := map[string]any{}
-	if id == "" {
-		return secrets, nil
-	}
-	s, err := c.Store.Secret(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	plain, err := c.Box.Open(s.Sealed, id)
-	if err != nil {
-		return nil, err
-	}
-	return secrets, json.Unmarshal(plain, &secrets)
 }
 
 // tryAgain attaches what failed under a resource id, in the background. Whoever wrote the line is who attaches.

@@ -88,10 +88,8 @@ func parseRunDefinition(definition json.RawMessage) (*runDefinition, error) {
 	if s := path.Clean("/" + d.Script); d.Script != "" && "/"+d.Script != s && "/"+strings.TrimPrefix(d.Script, "./") != s {
 		return nil, invalid("InvalidScript", "script", "script "+quote(d.Script)+" is not in the run's folder", "", "name it by its path in source_directory")
 	}
-	for name := range d.EnvironmentVariables {
-		if name == "" || strings.ContainsAny(name, "=\x00") {
-			return nil, invalid("InvalidVariable", "environmentVariables", fmt.Sprintf("%q is not the name of an environment variable", name), "", "use letters, digits and underscores")
-		}
+	if err := checkVariableNames(d.EnvironmentVariables); err != nil {
+		return nil, err
 	}
 	return &d, nil
 }

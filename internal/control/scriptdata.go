@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 
@@ -174,7 +173,7 @@ func unknownMechanism(field, what, mechanism, mend string) error {
 
 // dataReference is a path of a datastore that the run reads, or writes when its mode is upload.
 func (c *Control) dataReference(ctx context.Context, ws workspace.Workspace, name string, ref dataReference, out *runData) error {
-	root, err := c.inDatastore(ctx, ws, ref.DataStoreName, ref.PathOnDataStore)
+	root, err := c.datastorePath(ctx, ws, ref.DataStoreName, ref.PathOnDataStore)
 	if err != nil {
 		return err
 	}
@@ -214,17 +213,17 @@ func (c *Control) dataOutput(ctx context.Context, p workspace.Principal, ws work
 	}
 	at = cmp.Or(strings.Trim(at, "/"), "dataset/{run-id}/{output-name}")
 	at = strings.NewReplacer("{run-id}", run, "{output-name}", name).Replace(at)
-	root, err := c.inDatastore(ctx, ws, into.Name, at)
+	root, err := c.datastorePath(ctx, ws, into.Name, at)
 	if err != nil {
 		return err
 	}
-	set, err := c.SaveDefinition(ctx, p, ws, Definition{Type: "file", Dataflow: flowOf(datastoreAddress(ws, into.Name, at) + "/")})
+	set, err := c.SaveDefinition(ctx, p, ws, Definition{Type: "file", Dataflow: flowOf(pathURI(ws, into.Name, at) + "/")})
 	if err != nil {
 		return err
 	}
 	if r := opts.RegistrationOptions; r != nil && r.Name != "" {
-		if !datasetName.MatchString(r.Name) {
-			return invalid("InvalidName", field, "dataset name "+quote(r.Name)+" cannot be used", "", "use 1 to 255 letters, digits, blanks, '.', '_' and '-', beginning with a letter or digit")
+		if err := checkDatasetName(field, r.Name); err != nil {
+			return err
 		}
 		out.datasets = append(out.datasets, workspace.DatasetSpec{Name: r.Name, Definition: set.ID, Description: r.Description, Tags: r.Tags})
 	}
@@ -234,19 +233,6 @@ func (c *Control) dataOutput(ctx context.Context, p workspace.Principal, ws work
 		at: opts.PathOnCompute, output: true, prefix: root,
 	})
 	return nil
-}
-
-func datastoreAddress(ws workspace.Workspace, store, at string) string {
-	return "azureml://subscriptions/" + ws.Subscription + "/resourcegroups/" + ws.ResourceGroup + "/workspaces/" + ws.Name + "/datastores/" + store + "/paths/" + at
-}
-
-// inDatastore is where a path of a datastore lies in the blob store.
-func (c *Control) inDatastore(ctx context.Context, ws workspace.Workspace, datastore, at string) (string, error) {
-	container, err := c.DatastoreContainer(ctx, ws, datastore)
-	if err != nil {
-		return "", err
-	}
-	return strings.TrimSuffix("c/"+container+path.Clean("/"+at), "/"), nil
 }
 
 // onTarget declares the data of a run to a target, and words for them in the command.

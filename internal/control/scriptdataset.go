@@ -54,7 +54,7 @@ func (c *Control) inputSet(ctx context.Context, ws workspace.Workspace, field st
 			return set, err
 		}
 	case l.DataPath != nil && l.DataPath.DatastoreName != "":
-		set.paths = []DataPath{{"folder", datastoreAddress(ws, l.DataPath.DatastoreName, strings.TrimPrefix(l.DataPath.RelativePath, "/"))}}
+		set.paths = []DataPath{{"folder", pathURI(ws, l.DataPath.DatastoreName, strings.TrimPrefix(l.DataPath.RelativePath, "/"))}}
 		return set, nil
 	case l.URI != nil && l.URI.Path != "":
 		set.paths = []DataPath{{"folder", l.URI.Path}}
@@ -85,7 +85,7 @@ func (c *Control) places(ctx context.Context, ws workspace.Workspace, field stri
 			at = plain
 		}
 		folder, match := pattern(at)
-		root, err := c.inDatastore(ctx, ws, m[1], folder)
+		root, err := c.datastorePath(ctx, ws, m[1], folder)
 		if err != nil {
 			return nil, err
 		}

@@ -58,7 +58,7 @@ func (r *rig) upload(names ...string) {
 // files is a file dataset of one path; it gives the id.
 func (r *rig) files(path string) string {
 	r.Helper()
-	d, err := r.SaveDefinition(r.Context(), r.admin, r.ws, Definition{Type: "file", Dataflow: flowOf(datastoreAddress(r.ws, DefaultDatastore, path))})
+	d, err := r.SaveDefinition(r.Context(), r.admin, r.ws, Definition{Type: "file", Dataflow: flowOf(pathURI(r.ws, DefaultDatastore, path))})
 	if err != nil {
 		r.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moorage-ml/moorage/internal/compute"
 	"github.com/moorage-ml/moorage/internal/store"
 )
 
@@ -18,17 +19,9 @@ func (c *Control) secretNames(kind string) []string {
 	if err != nil {
 		return nil
 	}
-	var schema struct {
-		Properties map[string]struct {
-			WriteOnly bool `json:"writeOnly"`
-		} `json:"properties"`
-	}
-	if err := json.Unmarshal(d.Schema(), &schema); err != nil {
-		panic("control: the schema of kind " + kind + " is not JSON: " + err.Error())
-	}
 	var names []string
-	for name, p := range schema.Properties {
-		if p.WriteOnly {
+	for name, s := range settingsOf(d) {
+		if s.WriteOnly {
 			names = append(names, name)
 		}
 	}
@@ -36,11 +29,40 @@ func (c *Control) secretNames(kind string) []string {
 	return names
 }
 
-func hasProperty(schema json.RawMessage, name string) bool {
-	var s struct {
-		Properties map[string]json.RawMessage `json:"properties"`
+// setting is what a kind's schema says of one of its settings.
+type setting struct {
+	WriteOnly bool `json:"writeOnly"`
+}
+
+// settingsOf are the settings of a kind by their names.
+func settingsOf(d compute.Driver) map[string]setting {
+	var schema struct {
+		Properties map[string]setting `json:"properties"`
 	}
-	return json.Unmarshal(schema, &s) == nil && s.Properties[name] != nil
+	if err := json.Unmarshal(d.Schema(), &schema); err != nil {
+		panic("control: the schema of kind " + d.Kind() + " is not JSON: " + err.Error())
+	}
+	return schema.Properties
+}
+
+func hasSetting(d compute.Driver, name string) bool {
+	_, has := settingsOf(d)[name]
+	return has
+}
+
+// readSettings reads the settings that a client gave; without any they are an empty object.
+func readSettings(text json.RawMessage) (map[string]any, error) {
+	settings := map[string]any{}
+	if len(text) == 0 {
+		return settings, nil
+	}
+	if err := json.Unmarshal(text, &settings); err != nil {
+		return nil, invalid("InvalidSettings", "settings", "the settings cannot be read", "they are not one JSON object", "give one JSON object")
+	}
+	if settings == nil { // they were null
+		settings = map[string]any{}
+	}
+	return settings, nil
 }
 
 // ownSettings are settings that are the server's and no driver's.
@@ -50,17 +72,12 @@ var ownSettings = []string{instanceTypes}
 func forDriver(settings map[string]any) map[string]any { return public(ownSettings, settings) }
 
 // checkSettings refuses what the kind's schema does not name: a secret under a misspelt name would be kept in clear.
-func checkSettings(kind string, schema json.RawMessage, settings map[string]any) error {
-	var s struct {
-		Properties map[string]json.RawMessage `json:"properties"`
-	}
-	if err := json.Unmarshal(schema, &s); err != nil {
-		panic("control: the schema of kind " + kind + " is not JSON: " + err.Error())
-	}
+func checkSettings(d compute.Driver, settings map[string]any) error {
+	known := settingsOf(d)
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		if s.Properties[name] == nil && !slices.Contains(ownSettings, name) {
-			return invalid("UnknownSetting", name, fmt.Sprintf("a compute of kind %s has no setting %s", kind, quote(name)), "",
-				"take one of: "+strings.Join(slices.Sorted(maps.Keys(s.Properties)), ", "))
+		if _, has := known[name]; !has && !slices.Contains(ownSettings, name) {
+			return invalid("UnknownSetting", name, fmt.Sprintf("a compute of kind %s has no setting %s", d.Kind(), quote(name)), "",
+				"take one of: "+strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}
 	}
 	if types, given := settings[instanceTypes]; given {
@@ -89,29 +106,40 @@ func confidential(secrets []string, settings map[string]any) map[string]any {
 	return out
 }
 
-func (c *Control) seal(computeID string, secrets map[string]any) ([]byte, error) {
+// seal closes secrets for one use, whose name unseal must be given too.
+func (c *Control) seal(use string, secrets map[string]any) ([]byte, error) {
 	plain, err := json.Marshal(secrets)
 	if err != nil {
 		return nil, fmt.Errorf("control: seal: %w", err)
 	}
-	return c.Box.Seal(plain, "compute/"+computeID)
+	return c.Box.Seal(plain, use)
 }
 
-func (c *Control) unseal(ctx context.Context, row store.Compute) (map[string]any, error) {
+// unseal opens the secrets of an id of the store; none are there for the empty one.
+func (c *Control) unseal(ctx context.Context, id, use string) (map[string]any, error) {
 	secrets := map[string]any{}
-	if row.SecretID == "" {
+	if id == "" {
 		return secrets, nil
 	}
-	s, err := c.Store.Secret(ctx, row.SecretID)
-	if errors.Is(err, store.ErrNotFound) {
-		return secrets, nil
-	}
+	s, err := c.Store.Secret(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	plain, err := c.Box.Open(s.Sealed, "compute/"+row.ID)
+	plain, err := c.Box.Open(s.Sealed, use)
 	if err != nil {
 		return nil, err
 	}
 	return secrets, json.Unmarshal(plain, &secrets)
+}
+
+// computeSecret is what the secrets of a compute are sealed for.
+func computeSecret(id string) string { return "compute/" + id }
+
+// secretsOf opens the secrets of a compute. One that is being detached may have none any more.
+func (c *Control) secretsOf(ctx context.Context, row store.Compute) (map[string]any, error) {
+	secrets, err := c.unseal(ctx, row.SecretID, computeSecret(row.ID))
+	if errors.Is(err, store.ErrNotFound) {
+		return map[string]any{}, nil
+	}
+	return secrets, err
 }

@@ -237,10 +237,6 @@ func (c *Control) uploaded(ctx context.Context, files []SnapshotFile) (map[strin
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(4)
 	for _, f := range files {
-		container, _, _ := strings.Cut(f.Blob, "/")
-		if !uploadContainer.MatchString(container) {
-			return nil, invalid("InvalidSnapshot", "FileRevisionList", "file "+quote(f.Name)+" lies where this server did not tell the client to upload", "", "let the client upload it anew")
-		}
 		group.Go(func() error {
 			entry, err := c.uploadedFile(inner, f)
 			mu.Lock()
@@ -256,6 +252,9 @@ func (c *Control) uploaded(ctx context.Context, files []SnapshotFile) (map[strin
 }
 
 func (c *Control) uploadedFile(ctx context.Context, f SnapshotFile) (snapshot.Entry, error) {
+	if container, _, _ := strings.Cut(f.Blob, "/"); !uploadContainer.MatchString(container) {
+		return snapshot.Entry{}, invalid("InvalidSnapshot", "FileRevisionList", "file "+quote(f.Name)+" lies where this server did not tell the client to upload", "", "let the client upload it anew")
+	}
 	info, err := c.Blob.Stat(ctx, "c/"+f.Blob)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && f.Size >= 0 && info.Size != f.Size {
 		return snapshot.Entry{}, invalid("IncompleteSnapshot", "FileRevisionList", "file "+quote(f.Name)+" was not uploaded whole", "", "submit again")

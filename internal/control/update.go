@@ -23,17 +23,15 @@ func (c *Control) UpdateCompute(ctx context.Context, p workspace.Principal, ws w
 	if err != nil {
 		return row, err
 	}
-	change := map[string]any{}
-	if len(req.Settings) > 0 {
-		if err := json.Unmarshal(req.Settings, &change); err != nil {
-			return row, invalid("InvalidSettings", "settings", "the settings cannot be read", "they are not one JSON object", "give one JSON object")
-		}
+	change, err := readSettings(req.Settings)
+	if err != nil {
+		return row, err
 	}
 	d, err := c.Fleet.Driver(row.Kind)
 	if err != nil {
 		return row, err
 	}
-	if err := checkSettings(d.Kind(), d.Schema(), change); err != nil {
+	if err := checkSettings(d, change); err != nil {
 		return row, err
 	}
 	if a, ok := change["address"].(string); ok && a != row.Address {
@@ -45,6 +43,8 @@ func (c *Control) UpdateCompute(ctx context.Context, p workspace.Principal, ws w
 	if err != nil {
 		return row, err
 	}
+	// Refused or not: what the pre-flight opened was in the place of the open target, whose jobs find the server by it.
+	defer c.Fleet.Forget(row.ID)
 	if another(own(row), facts.Identity) {
 		return row, &workspace.Problem{
 			Class: workspace.Conflict, Code: "AnotherTarget", Target: name,
@@ -58,7 +58,6 @@ func (c *Control) UpdateCompute(ctx context.Context, p workspace.Principal, ws w
 	if err := c.keep(ctx, row, AttachRequest{Name: name, Kind: row.Kind, Distinct: isDistinct(row)}, settings, facts); err != nil {
 		return row, err
 	}
-	c.Fleet.Forget(row.ID)
 	return c.Compute(ctx, p, ws, name)
 }
 
@@ -68,7 +67,7 @@ func (c *Control) ComputeSecrets(ctx context.Context, p workspace.Principal, ws 
 	if err != nil {
 		return nil, err
 	}
-	plain, err := c.unseal(ctx, row)
+	plain, err := c.secretsOf(ctx, row)
 	secrets := map[string]workspace.Secret{}
 	for k, v := range plain {
 		secrets[k] = workspace.NewSecret(fmt.Sprint(v))
@@ -106,7 +105,7 @@ func (c *Control) opened(ctx context.Context, row store.Compute) (map[string]any
 	if settings == nil {
 		settings = map[string]any{}
 	}
-	plain, err := c.unseal(ctx, row)
+	plain, err := c.secretsOf(ctx, row)
 	maps.Copy(settings, plain)
 	return settings, err
 }

@@ -225,7 +225,7 @@ func (f *folder) put(ctx context.Context, cas *blob.CAS) (snapshot.Hash, error) 
 
 // DatastoreURI is the long azureml:// form of a place in one of the server's own datastores of the workspace, else "".
 func DatastoreURI(ws workspace.Workspace, place string) string {
-	for _, name := range []string{DefaultDatastore, ArtifactDatastore} {
+	for _, name := range builtIn {
 		container, err := Container(ws.ID, name)
 		if err != nil {
 			continue

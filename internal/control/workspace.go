@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -41,10 +40,7 @@ func (c *Control) CreateWorkspace(ctx context.Context, _ workspace.Principal, ws
 	if _, err := io.ReadFull(c.Clock.Rand, b[:]); err != nil {
 		return ws, false, fmt.Errorf("control: workspace id: %w", err)
 	}
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	h := hex.EncodeToString(b[:])
-	ws.ID = h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
-	ws.Created = c.Clock.Millis()
+	ws.ID, ws.Created = uuid(b, 4), c.Clock.Millis()
 	if ws.Location == "" {
 		ws.Location = "local"
 	}

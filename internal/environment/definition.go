@@ -43,11 +43,11 @@ var definitionFields = []string{"environmentVariables", "python", "docker", "spa
 // may be kept and compared. plain is nil for a mere reference, which has a name and a version at most.
 func ReadDefinition(body json.RawMessage) (d Definition, plain json.RawMessage, err error) {
 	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(body, &fields); err != nil {
-		return d, nil, invalid("environment", "the environment cannot be read", err.Error(), "send it as azureml-core writes it")
+	if err = json.Unmarshal(body, &fields); err == nil {
+		err = json.Unmarshal(body, &d)
 	}
-	if err := json.Unmarshal(body, &d); err != nil {
-		return d, nil, invalid("environment", "the environment cannot be read", err.Error(), "send it as azureml-core writes it")
+	if err != nil {
+		return d, nil, unreadable(err)
 	}
 	kept := map[string]any{}
 	for name, raw := range fields {
@@ -57,7 +57,7 @@ func ReadDefinition(body json.RawMessage) (d Definition, plain json.RawMessage, 
 		}
 		var v any
 		if err := json.Unmarshal(raw, &v); err != nil {
-			return d, nil, invalid("environment", "the environment cannot be read", err.Error(), "send it as azureml-core writes it")
+			return d, nil, unreadable(err)
 		}
 		kept[definitionFields[i]] = v
 	}
@@ -73,6 +73,10 @@ func ReadDefinition(body json.RawMessage) (d Definition, plain json.RawMessage, 
 		return d, nil, err
 	}
 	return d, plain, nil
+}
+
+func unreadable(err error) error {
+	return invalid("environment", "the environment cannot be read", err.Error(), "send it as azureml-core writes it")
 }
 
 // hidePassword takes out the password of the image's registry: documents hold no secret, and no compute pulls an image with it.
@@ -233,11 +237,7 @@ func condaJSON(s Spec) (map[string]any, error) {
 	}
 	dependencies, _ := doc["dependencies"].([]any)
 	if s.Python != "" {
-		python := "python" + s.Python
-		if !strings.ContainsAny(s.Python, "<>!~=") {
-			python = "python=" + s.Python
-		}
-		dependencies = append([]any{python}, dependencies...)
+		dependencies = append([]any{condaPython(s.Python)}, dependencies...)
 	}
 	if len(s.Pip) > 0 {
 		dependencies = append(dependencies, map[string]any{"pip": s.Pip})

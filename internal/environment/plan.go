@@ -172,14 +172,7 @@ func (r recipe) condaFile() string {
 		fmt.Fprintf(&b, "  - %q\n", c)
 	}
 	b.WriteString("dependencies:\n")
-	python := "python"
-	switch {
-	case strings.ContainsAny(r.Python, "<>!~="):
-		python += r.Python
-	case r.Python != "":
-		python += "=" + r.Python
-	}
-	fmt.Fprintf(&b, "  - %q\n", python)
+	fmt.Fprintf(&b, "  - %q\n", condaPython(r.Python))
 	hasPip := false
 	for _, p := range r.Conda {
 		hasPip = hasPip || p.Name == "pip"
@@ -196,6 +189,14 @@ func (r recipe) condaFile() string {
 		fmt.Fprintf(&b, "    - %q\n", line)
 	}
 	return b.String()
+}
+
+// condaPython is the package of a Python version or range in conda's grammar.
+func condaPython(version string) string {
+	if version == "" || strings.ContainsAny(version, "<>!~=") {
+		return "python" + version
+	}
+	return "python=" + version
 }
 
 // uvScript runs uv with the settings that pip would use on the target.

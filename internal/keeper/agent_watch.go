@@ -103,8 +103,9 @@ func dialAgent(r root) (*net.UnixConn, error) {
 	return conn.(*net.UnixConn), nil
 }
 
-// lookSocket is how often an agent looks whether its socket is still there: those who clean /tmp may take it away.
-const lookSocket = 30 * time.Second
+// lookSocket is how often an agent looks whether anybody answers at the socket. A newer agent that had its name may be
+// gone, as that of a pre-flight is; and those who clean /tmp may take it away.
+const lookSocket = 5 * time.Second
 
 // stay listens for supervisors until the connection ends.
 func (a *agent) stay(ln net.Listener) {
@@ -117,7 +118,7 @@ func (a *agent) stay(ln net.Listener) {
 			_ = ln.Close()
 			return
 		case <-tick.C:
-			if exists(socketPath(a.root)) || !exists(a.root.path) {
+			if answers(a.root) || !exists(a.root.path) {
 				continue
 			}
 			if again, err := listenAgent(a.root); err == nil {
@@ -127,6 +128,15 @@ func (a *agent) stay(ln net.Listener) {
 			}
 		}
 	}
+}
+
+// answers tells whether an agent listens for a root.
+func answers(r root) bool {
+	conn, err := dialAgent(r)
+	if err == nil {
+		_ = conn.Close()
+	}
+	return err == nil
 }
 
 func removeSocket(r root) { _ = os.Remove(socketPath(r)) }

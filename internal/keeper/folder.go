@@ -29,7 +29,7 @@ import (
 //	  agent.sock                 the newest agent
 //	  supervisors.log            what supervisors said that could not write a record
 //	  jobs/JOB.ATTEMPT/          one job:
-//	    lock                     held by its supervisor for life; its content is the supervisor's process
+//	    lock                     held by its supervisor as long as it has the job; its content is the supervisor's process
 //	    spec.json                what to run, without secrets
 //	    phase.json               why it waits, or what is prepared; a hint
 //	    started.json             durable before the command starts: from here on it may have run

@@ -227,6 +227,20 @@ func TestSupervisorSpeaksToTheNextAgent(t *testing.T) {
 	}
 }
 
+func TestOlderAgentIsFoundAgainWhenANewerEnds(t *testing.T) {
+	r := newRig(t)
+	c := r.dial()
+	newer, _ := r.dialAgent()
+	check(t, newer.Close())
+	here, err := newRoot(r.folder, "srv", "cmp")
+	check(t, err)
+	until(t, "an agent answers", func() bool { return answers(here) })
+	submit(t, c, "J1.1", Job{Command: "true"})
+	if x := wait(t, c, "J1.1"); x.Outcome != Succeeded {
+		t.Errorf("%+v", x)
+	}
+}
+
 func TestRestartOfTheMachineMeansLost(t *testing.T) {
 	r := newRig(t)
 	c := r.dial()

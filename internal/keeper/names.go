@@ -90,7 +90,7 @@ func (s *supervisor) nameBack(ctx context.Context, job Job) error {
 		s.note("uploads of azureml-core: the job has a hosts file of its own, in a mount namespace, with %s", blobHostName)
 	case wayProxy:
 		if err = onwardOf(s.merged()).broken; err == nil {
-			s.names.proxy, err = openProxy(s.back, s.names.address)
+			s.names.proxy, err = openProxy(ctx, s.back, s.names.address)
 		}
 		if err != nil {
 			s.note("uploads of azureml-core will fail: %s, and the keeper cannot be the job's proxy: %v", chosen.Why, err)
@@ -160,12 +160,10 @@ func (s *supervisor) chooseWay(ctx context.Context, hosts string, asked way) way
 		chosen.Why = "the name does not resolve here, and " + against
 	}
 	if asked == "" && ctx.Err() == nil {
-		_ = s.root.write(fileWay, chosen) // the next job looks again
+		_ = writeRecord(s.root.path, fileWay, chosen, false) // the next job looks again
 	}
 	return chosen
 }
-
-func (r root) write(name string, v any) error { return writeRecord(r.path, name, v, false) }
 
 // resolves tells whether programs on this machine find the name at the address where the way back listens. They ask the
 // system's own library, and so does this, by getent; without getent, by what Go knows.

@@ -29,7 +29,6 @@ type proxy struct {
 	onward onward
 	back   func(ctx context.Context, conn net.Conn)
 	stop   context.CancelFunc
-	ctx    context.Context //nolint:containedctx // of every connection; it ends with the job
 	work   sync.WaitGroup
 	plain  *http.Transport // for http without TLS
 }
@@ -43,15 +42,13 @@ const (
 )
 
 // openProxy listens. Nothing is served before enter.
-func openProxy(back *wayBack, name string) (*proxy, error) {
-	ctx, cancel := context.WithCancel(context.Background())
+func openProxy(ctx context.Context, back *wayBack, name string) (*proxy, error) {
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {
-		cancel()
 		return nil, err
 	}
-	return &proxy{ln: ln, name: name, secret: randomMark(), back: back.carry, ctx: ctx, stop: cancel}, nil
+	return &proxy{ln: ln, name: name, secret: randomMark(), back: back.carry, stop: func() {}}, nil
 }
 
 // enter makes this the proxy of the variables, learns from them where to pass things on, and begins to serve.
@@ -73,7 +70,9 @@ func (p *proxy) enter(vars map[string]string) {
 		keep = append(keep, "127.0.0.1")
 	}
 	except(vars, keep)
-	p.work.Go(p.serve) // ends when closed
+	ctx, cancel := context.WithCancel(context.Background())
+	p.stop = cancel
+	p.work.Go(func() { acceptAll(ctx, p.ln, maxThrough, p.handle) }) // ends when closed
 }
 
 func (p *proxy) close() {
@@ -85,29 +84,8 @@ func (p *proxy) close() {
 	}
 }
 
-func (p *proxy) serve() {
-	room := make(chan struct{}, maxThrough)
-	for {
-		conn, err := p.ln.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			time.Sleep(10 * time.Millisecond) // out of files
-			continue
-		}
-		room <- struct{}{}
-		p.work.Go(func() { // ends with the connection
-			defer func() { <-room }()
-			defer context.AfterFunc(p.ctx, func() { _ = conn.Close() })()
-			defer func() { _ = conn.Close() }()
-			p.handle(conn)
-		})
-	}
-}
-
 // handle answers the requests of one connection.
-func (p *proxy) handle(conn net.Conn) {
+func (p *proxy) handle(ctx context.Context, conn net.Conn) {
 	c := &headConn{Conn: conn, r: bufio.NewReader(conn)}
 	for {
 		_ = conn.SetReadDeadline(time.Now().Add(headLimit))
@@ -121,10 +99,10 @@ func (p *proxy) handle(conn net.Conn) {
 			refuse(c, http.StatusProxyAuthRequired, "this proxy is for one job", "Proxy-Authenticate: Basic realm=\"moorage\"\r\n")
 			return
 		case req.Method == http.MethodConnect:
-			p.connect(c, req.Host)
+			p.connect(ctx, c, req.Host)
 			return
 		case req.URL.Scheme == "http" && req.URL.Host != "":
-			if !p.forward(c, req) {
+			if !p.forward(ctx, c, req) {
 				return
 			}
 		default:
@@ -143,16 +121,16 @@ func (p *proxy) knows(req *http.Request) bool {
 const connected = "HTTP/1.1 200 Connection established\r\n\r\n"
 
 // connect makes the connection one to host:port.
-func (p *proxy) connect(c *headConn, to string) {
+func (p *proxy) connect(ctx context.Context, c *headConn, to string) {
 	if strings.EqualFold(to, p.name) {
 		if _, err := io.WriteString(c, connected); err == nil {
-			p.back(p.ctx, c)
+			p.back(ctx, c)
 		}
 		return
 	}
-	ctx, cancel := context.WithTimeout(p.ctx, connectLimit)
+	soon, cancel := context.WithTimeout(ctx, connectLimit)
 	defer cancel()
-	up, err := p.onward.dial(ctx, to)
+	up, err := p.onward.dial(soon, to)
 	if no, ok := errors.AsType[*refusal](err); ok {
 		refuse(c, no.status, no.said, "")
 		return
@@ -161,7 +139,7 @@ func (p *proxy) connect(c *headConn, to string) {
 		refuse(c, http.StatusBadGateway, err.Error(), "")
 		return
 	}
-	defer context.AfterFunc(p.ctx, func() { _ = up.Close() })()
+	defer context.AfterFunc(ctx, func() { _ = up.Close() })()
 	if _, err := io.WriteString(c, connected); err != nil {
 		_ = up.Close()
 		return
@@ -173,9 +151,9 @@ func (p *proxy) connect(c *headConn, to string) {
 var hopHeaders = []string{"Connection", "Proxy-Connection", "Proxy-Authorization", "Keep-Alive", "Te", "Upgrade"}
 
 // forward passes on one request without TLS, and tells whether another may follow on the connection.
-func (p *proxy) forward(c *headConn, req *http.Request) bool {
+func (p *proxy) forward(ctx context.Context, c *headConn, req *http.Request) bool {
 	last := req.Close
-	out := req.WithContext(p.ctx)
+	out := req.WithContext(ctx)
 	out.RequestURI = ""
 	for _, h := range hopHeaders {
 		out.Header.Del(h)

@@ -20,7 +20,7 @@ const nameBack = blobHostName + ":4711"
 // aProxy is one for a job with these variables, and the address of it that the job is told.
 func aProxy(t *testing.T, vars map[string]string) (*proxy, *url.URL) {
 	t.Helper()
-	p, err := openProxy(&wayBack{}, nameBack)
+	p, err := openProxy(t.Context(), &wayBack{}, nameBack)
 	check(t, err)
 	p.back = func(_ context.Context, conn net.Conn) {
 		line, _ := bufio.NewReader(conn).ReadString('\n')

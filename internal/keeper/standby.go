@@ -116,6 +116,8 @@ func sendAssignment(conn *net.UnixConn, job assignment) error {
 	if err != nil {
 		return err
 	}
+	// One that was stopped does not read, and the agent has more to do than wait for it.
+	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
 	// The files go with a byte of their own, ahead of the frame.
 	rights := syscall.UnixRights(int(job.lock.Fd()), int(job.turn.Fd()))
 	if _, _, err := conn.WriteMsgUnix([]byte{0}, rights, nil); err != nil {

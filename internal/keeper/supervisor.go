@@ -60,7 +60,7 @@ var (
 const lockFD = 3
 
 // supervise is the whole life of a supervisor. What goes wrong before there is a record is said on standard error, which
-// is a file in the job's folder.
+// is a file of the attachment.
 func supervise(dir string, tell io.Writer) int {
 	lock, err := inheritLock(dir)
 	if err != nil {
@@ -118,8 +118,12 @@ func (s *supervisor) life(signals <-chan os.Signal) (int, error) {
 		return 1, err
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
-	defer cancel(nil)
-	go s.listen(ctx, cancel, signals) // ends with ctx
+	var ears sync.WaitGroup
+	defer func() { // before the next job, whose signals are its own
+		cancel(nil)
+		ears.Wait()
+	}()
+	ears.Go(func() { s.listen(ctx, cancel, signals) })
 	if s.in != nil {
 		if err := json.NewDecoder(s.in).Decode(&s.given); err != nil {
 			return 1, fmt.Errorf("what the agent gives: %w", err)

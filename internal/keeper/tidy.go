@@ -19,6 +19,9 @@ const (
 	storeYoung = time.Hour
 )
 
+// mostSaid is how much supervisors may say to nobody, in bytes.
+const mostSaid = 1 << 20
+
 // touch records the use of a tree.
 func (s store) touch(tree snapshot.Hash) error {
 	path := filepath.Join(s.roots, string(tree))
@@ -43,6 +46,9 @@ func (a *agent) tidy() {
 	a.tidyEnvironments()
 	tidySpares(a.root)
 	tidyCA(a.root)
+	if said := a.root.file(fileSaid); fileSize(said) > mostSaid {
+		_ = os.Truncate(said, 0) // supervisors append to it
+	}
 	if a.root.objects().size() <= storeLimit {
 		return
 	}

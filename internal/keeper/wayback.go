@@ -5,7 +5,7 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
-	"strings"
+	"sync"
 	"time"
 )
 
@@ -26,17 +26,12 @@ type wayBack struct {
 
 // doors opens the way back and writes the CA bundle, if the job asks for them.
 func (s *supervisor) doors(job Job) error {
-	var back, ca bool
-	for _, v := range job.Env {
-		back = back || strings.Contains(v, WayBackAddress) || strings.Contains(v, BlobHost)
-		ca = ca || strings.Contains(v, CAFile)
-	}
-	if ca {
+	if asksFor(job.Env, CAFile) {
 		if err := placeCA(s.root, s.boot(), s.given.Login, s.spec.CA, filepath.Join(s.dir, fileCA)); err != nil {
 			return err
 		}
 	}
-	if !back {
+	if !asksFor(job.Env, WayBackAddress) && !asksFor(job.Env, BlobHost) {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -48,7 +43,7 @@ func (s *supervisor) doors(job Job) error {
 		return err
 	}
 	s.back = &wayBack{ln: ln, root: s.root, key: s.key, stop: cancel}
-	go s.back.serve(ctx) // ends when closed
+	go acceptAll(ctx, ln, maxBack, s.back.carry) // ends when closed
 	return nil
 }
 
@@ -67,10 +62,14 @@ func (w *wayBack) close() {
 	}
 }
 
-func (w *wayBack) serve(ctx context.Context) {
-	room := make(chan struct{}, maxBack)
+// acceptAll hands connections to handle, no more than most at once, until the listener is closed. It returns when all are
+// handled, and closes those that are open when ctx ends.
+func acceptAll(ctx context.Context, ln net.Listener, most int, handle func(context.Context, net.Conn)) {
+	var work sync.WaitGroup
+	defer work.Wait()
+	room := make(chan struct{}, most)
 	for {
-		conn, err := w.ln.Accept()
+		conn, err := ln.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -79,20 +78,21 @@ func (w *wayBack) serve(ctx context.Context) {
 			continue
 		}
 		room <- struct{}{}
-		go func() { // ends with the connection
+		work.Go(func() { // ends with the connection
 			defer func() { <-room }()
-			w.carry(ctx, conn)
-		}()
+			defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+			defer func() { _ = conn.Close() }()
+			handle(ctx, conn)
+		})
 	}
 }
 
 // carry joins a connection of the job to the server, and waits while the server is away.
 func (w *wayBack) carry(ctx context.Context, conn net.Conn) {
-	defer func() { _ = conn.Close() }()
 	ctx, cancel := context.WithTimeout(ctx, waitServer)
 	defer cancel()
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		if up, err := w.dial(); err == nil {
+		if up, err := w.dial(ctx); err == nil {
 			pipe(conn, up)
 			return
 		}
@@ -105,11 +105,12 @@ func (w *wayBack) carry(ctx context.Context, conn net.Conn) {
 }
 
 // dial reaches the server through the newest agent.
-func (w *wayBack) dial() (net.Conn, error) {
+func (w *wayBack) dial(ctx context.Context) (net.Conn, error) {
 	conn, err := dialAgent(w.root)
 	if err != nil {
 		return nil, err
 	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	var ok note
 	_ = conn.SetDeadline(time.Now().Add(35 * time.Second))
 	if err := errors.Join(writeFrame(conn, note{Key: w.key, WayBack: true}), readFrame(conn, &ok)); err != nil {

@@ -140,8 +140,7 @@ func BenchmarkJobs(b *testing.B) {
 			{"listCompute", list(store.JobFilter{ComputeID: "c7"}, store.Page{After: middle})},
 			{"listComputeRunning", list(store.JobFilter{ComputeID: "c7", States: []workspace.State{workspace.Running}}, store.Page{})},
 			{"listExperiment", list(store.JobFilter{Experiment: "e7"}, store.Page{After: middle})},
-			{"due", func(int) error { _, err := s.DueJobs(ctx, "c7", 100); return err }},
-			{"count", func(int) error { _, err := s.CountByState(ctx, "c7"); return err }},
+			{"next", func(int) error { _, err := s.NextJobs(ctx, "c7", 100); return err }},
 			{"active", func(int) error { _, err := s.CountActive(ctx, "c7"); return err }},
 			{"free", func(int) error { _, err := s.Free(ctx); return err }},
 		} {

@@ -2,6 +2,8 @@ package store
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -63,10 +65,10 @@ func (h HistoryRun) State() string {
 // stateExpr is HistoryRun.State in SQL.
 var stateExpr = func() string {
 	var closer, plain strings.Builder
-	for _, w := range []string{"NotStarted", "Queued", "Preparing", "Provisioning", "Starting", "Unapproved", "Running", "Pausing", "Paused", "CancelRequested", "Finalizing", "NotResponding"} {
+	for _, w := range slices.Sorted(maps.Keys(AzureStates)) {
 		fmt.Fprintf(&closer, " WHEN v.state = %s AND r.status = %s THEN v.state", quoted(w), quoted(AzureStates[w]))
 	}
-	for _, w := range []string{"SCHEDULED", "RUNNING", "FINISHED", "FAILED", "KILLED"} {
+	for _, w := range slices.Sorted(maps.Keys(AzureState)) {
 		fmt.Fprintf(&plain, " WHEN r.status = %s THEN %s", quoted(w), quoted(AzureState[w]))
 	}
 	return "(CASE WHEN j.state IS NOT NULL THEN j.state" + closer.String() + plain.String() + " END)"
@@ -89,7 +91,10 @@ var historyExpr = map[HistoryField]string{
 // ScriptRun is the type of a run that has a job.
 const ScriptRun = "azureml.scriptrun"
 
-var historyTimes = map[HistoryField]bool{HistoryCreated: true, HistoryStarted: true, HistoryEnded: true}
+// IsTime tells whether the values of a field are times.
+func (f HistoryField) IsTime() bool {
+	return f == HistoryCreated || f == HistoryStarted || f == HistoryEnded
+}
 
 // CreatedAt is when a run was made, in milliseconds since the epoch: its number begins with that.
 func (r Run) CreatedAt() int64 { return r.Number >> 21 }
@@ -124,7 +129,7 @@ func (q *sqlText) clause(c Clause, ws string) string {
 		return expr + " IS NULL"
 	case c.Operator == In:
 		return expr + " IN " + q.dialect.texts(q.arg(jsonList(c.List)))
-	case historyTimes[c.Field]:
+	case c.Field.IsTime():
 		return q.order(expr, c.Operator, q.arg(c.Time))
 	}
 	return q.order(expr, c.Operator, q.arg(c.Text))

@@ -65,9 +65,8 @@ func (tx *Tx) AddDatasetInput(ctx context.Context, run Run, in DatasetInput) err
 
 func (tx *Tx) datasetNumber(ctx context.Context, run Run, d DatasetRow) (int64, error) {
 	const find = `SELECT number FROM datasets WHERE workspace_id = $1 AND experiment_id = $2 AND name = $3 AND digest = $4`
-	row := func(n *int64) []any { return []any{n} }
 	for range draws {
-		number, err := one(ctx, tx.reads, row, find, run.WorkspaceID, run.ExperimentID, d.Name, d.Digest)
+		number, err := one(ctx, tx.reads, scalar[int64], find, run.WorkspaceID, run.ExperimentID, d.Name, d.Digest)
 		if !errors.Is(err, ErrNotFound) {
 			return number, err
 		}

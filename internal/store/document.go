@@ -81,17 +81,9 @@ func (q reads) Containers(ctx context.Context, workspaceID, collection string, p
 // PutDocument makes a version, or replaces its body, hash and modification when it is there. ID and making of one that
 // is there stay.
 func (tx *Tx) PutDocument(ctx context.Context, d Document) (created bool, err error) {
-	if d.ID == "" {
-		d.ID = tx.s.newID()
-	}
-	err = tx.insert(ctx, `INSERT INTO documents (id, workspace_id, collection, name, version, hash, created, modified, created_by, modified_by, body)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING`,
-		d.ID, d.WorkspaceID, d.Collection, d.Name, d.Version, d.Hash, d.Created, d.Modified, d.CreatedBy, d.ModifiedBy, text(d.Body))
-	if err == nil {
-		return true, nil
-	}
+	err = tx.InsertDocument(ctx, d)
 	if !errors.Is(err, ErrExists) {
-		return false, err
+		return err == nil, err
 	}
 	return false, tx.change(ctx, `UPDATE documents SET hash = $5, modified = $6, modified_by = $7, body = $8
 		WHERE workspace_id = $1 AND collection = $2 AND name = $3 AND version = $4`,

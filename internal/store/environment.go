@@ -40,9 +40,3 @@ func (tx *Tx) PutPreparedEnvironment(ctx context.Context, e PreparedEnvironment)
 		e.ComputeID, e.Hash, e.Phase, e.LastUsed, problemText(e.Problem), text(e.Spec))
 	return err
 }
-
-// DeletePreparedEnvironment forgets an environment. Unknown: nil.
-func (tx *Tx) DeletePreparedEnvironment(ctx context.Context, computeID, hash string) error {
-	_, err := tx.r.exec(ctx, `DELETE FROM environments WHERE compute_id = $1 AND hash = $2`, computeID, hash)
-	return err
-}

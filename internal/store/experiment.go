@@ -47,7 +47,7 @@ const experimentColumns = `e.workspace_id, e.id, e.name, e.artifact_location, e.
 // InsertExperiment stores an experiment under the next id of its workspace and gives that id. A taken name is ErrExists.
 func (tx *Tx) InsertExperiment(ctx context.Context, e Experiment) (int64, error) {
 	// The first id is 1: 0 belongs to Default.
-	id, err := one(ctx, tx.reads, func(n *int64) []any { return []any{n} }, `
+	id, err := one(ctx, tx.reads, scalar[int64], `
 		INSERT INTO experiment_counters (workspace_id, next) VALUES ($1, 2)
 		ON CONFLICT (workspace_id) DO UPDATE SET next = experiment_counters.next + 1
 		RETURNING next - 1`, e.WorkspaceID)

@@ -216,7 +216,7 @@ func (q reads) jobsNamed(ctx context.Context, workspaceID string, names []string
 // RunRoot is the id of the topmost run above a run, or of the run itself if there is none.
 func (q reads) RunRoot(ctx context.Context, workspaceID, id string) (string, error) {
 	// The depth ends what parents that form a ring would make endless.
-	return one(ctx, q, func(s *string) []any { return []any{s} }, `
+	return one(ctx, q, scalar[string], `
 		WITH RECURSIVE above (id, parent, depth) AS (
 			SELECT id, parent_id, 0 FROM runs WHERE workspace_id = $1 AND id = $2
 			UNION ALL

@@ -210,37 +210,9 @@ func (f JobFilter) query(workspaceID string, p Page) (string, []any) {
 	return `SELECT ` + columns + ` FROM jobs j` + body + ` WHERE j.workspace_id || '' = $1 AND j.id IN (` + ids + `) ORDER BY j.id DESC LIMIT ` + limit, args
 }
 
-// DueJobs lists, with their bodies, the jobs of a compute with which something is to be done, now or at their Due: the
-// highest priority first, then the oldest. limit 0 means all.
-func (q reads) DueJobs(ctx context.Context, computeID string, limit int) ([]Job, error) {
-	if limit <= 0 {
-		limit = 1 << 30
-	}
-	return many(ctx, q, (*Job).fields, jobWithBody+` WHERE j.compute_id = $1 AND j.due IS NOT NULL ORDER BY j.priority DESC, j.id LIMIT $2`,
-		computeID, limit)
-}
-
-// CountByState counts the jobs of a compute.
-func (q reads) CountByState(ctx context.Context, computeID string) (map[workspace.State]int, error) {
-	type count struct {
-		state workspace.State
-		n     int
-	}
-	list, err := many(ctx, q, func(c *count) []any { return []any{&c.state, &c.n} },
-		`SELECT state, count(*) FROM jobs WHERE compute_id = $1 GROUP BY state`, computeID)
-	if err != nil {
-		return nil, err
-	}
-	counts := make(map[workspace.State]int, len(list))
-	for _, c := range list {
-		counts[c.state] = c.n
-	}
-	return counts, nil
-}
-
 // CountActive counts the jobs of a compute that have not ended.
 func (q reads) CountActive(ctx context.Context, computeID string) (int, error) {
-	return one(ctx, q, func(n *int) []any { return []any{n} }, `SELECT count(*) FROM jobs
+	return one(ctx, q, scalar[int], `SELECT count(*) FROM jobs
 		WHERE compute_id = $1 AND state IN ('NotStarted', 'Queued', 'Starting', 'Preparing', 'Running', 'Finalizing', 'CancelRequested', 'NotResponding')`, computeID)
 }
 

@@ -25,7 +25,7 @@ const leaseColumns = `compute_id, holder, epoch, expires`
 // holder is one life of one server process: a process that starts again takes a new name.
 func (tx *Tx) Acquire(ctx context.Context, computeID, holder string, ttl time.Duration) (epoch int64, ok bool, err error) {
 	// The row stands still while it is judged: both databases lock it before they evaluate the WHERE.
-	got, err := many(ctx, tx.reads, func(e *int64) []any { return []any{e} }, `INSERT INTO leases (compute_id, holder, epoch, expires)
+	got, err := many(ctx, tx.reads, scalar[int64], `INSERT INTO leases (compute_id, holder, epoch, expires)
 		VALUES ($1, $2, 1, `+tx.d.now+` + $3)
 		ON CONFLICT (compute_id) DO UPDATE SET
 			holder  = excluded.holder,
@@ -72,7 +72,7 @@ func (q reads) LeaseOf(ctx context.Context, computeID string) (Lease, error) {
 
 // Free lists the computes that want work, by a job or for themselves, now or later, and whose lease nobody has.
 func (q reads) Free(ctx context.Context) ([]string, error) {
-	return many(ctx, q, func(id *string) []any { return []any{id} }, `SELECT c.id FROM computes c
+	return many(ctx, q, scalar[string], `SELECT c.id FROM computes c
 		WHERE (c.due IS NOT NULL OR EXISTS (SELECT 1 FROM jobs j WHERE j.compute_id = c.id AND j.due IS NOT NULL))
 		AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.compute_id = c.id AND l.expires > `+q.d.now+`)
 		ORDER BY c.id`)

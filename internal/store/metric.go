@@ -43,14 +43,19 @@ func (tx *Tx) LogPoints(ctx context.Context, run int64, points []Point) error {
 	})
 }
 
+// pointsOf gives the fields of a point, in their order in run_points, and its key, which is not among them.
+func pointsOf(key string) func(*Point) []any {
+	return func(p *Point) []any {
+		p.Key = key
+		return []any{&p.Timestamp, &p.Step, &p.Value, &p.NaN}
+	}
+}
+
 // TakePoints removes the last n points of a metric, whose steps count from one on, and gives them in that order. If they do
 // not, or are not n, nothing is removed and there are none.
 func (tx *Tx) TakePoints(ctx context.Context, run int64, key string, from int64, n int) ([]Point, error) {
 	const where = ` WHERE series = (SELECT number FROM run_series WHERE run = $1 AND key = $2) AND step >= $3`
-	points, err := many(ctx, tx.reads, func(p *Point) []any {
-		p.Key = key
-		return []any{&p.Timestamp, &p.Step, &p.Value, &p.NaN}
-	}, `SELECT timestamp, step, value, nan FROM run_points`+where+` ORDER BY step LIMIT $4`, run, key, from, n+1)
+	points, err := many(ctx, tx.reads, pointsOf(key), `SELECT timestamp, step, value, nan FROM run_points`+where+` ORDER BY step LIMIT $4`, run, key, from, n+1)
 	if err != nil || len(points) != n {
 		return nil, err
 	}
@@ -147,15 +152,12 @@ func (q reads) History(ctx context.Context, run int64, key string, after *Point,
 		text += ` AND (p.timestamp, p.step, p.value, p.nan) > ($3, $4, CAST($5 AS DOUBLE PRECISION), $6)`
 		args = append(args, after.Timestamp, after.Step, after.Value, bit(after.NaN))
 	}
-	return many(ctx, q, func(p *Point) []any {
-		p.Key = key
-		return []any{&p.Timestamp, &p.Step, &p.Value, &p.NaN}
-	}, text+fmt.Sprintf(` ORDER BY p.timestamp, p.step, p.value, p.nan LIMIT %d`, limit), args...)
+	return many(ctx, q, pointsOf(key), text+fmt.Sprintf(` ORDER BY p.timestamp, p.step, p.value, p.nan LIMIT %d`, limit), args...)
 }
 
 // Steps gives the distinct steps of one metric over several runs, ascending, with start and end included.
 func (q reads) Steps(ctx context.Context, runs []int64, key string, start, end int64) ([]int64, error) {
-	return many(ctx, q, func(n *int64) []any { return []any{n} }, `
+	return many(ctx, q, scalar[int64], `
 		SELECT DISTINCT p.step FROM run_points p JOIN run_series s ON s.number = p.series
 		WHERE s.run IN `+q.d.numbers("$1")+` AND s.key = $2 AND p.step BETWEEN $3 AND $4 ORDER BY p.step`, jsonList(runs), key, start, end)
 }
@@ -165,10 +167,7 @@ func (q reads) PointsAt(ctx context.Context, run int64, key string, steps []int6
 	if len(steps) == 0 {
 		return nil, nil
 	}
-	return many(ctx, q, func(p *Point) []any {
-		p.Key = key
-		return []any{&p.Timestamp, &p.Step, &p.Value, &p.NaN}
-	}, fmt.Sprintf(`
+	return many(ctx, q, pointsOf(key), fmt.Sprintf(`
 		SELECT p.timestamp, p.step, p.value, p.nan FROM run_points p JOIN run_series s ON s.number = p.series
 		WHERE s.run = $1 AND s.key = $2 AND p.step IN %s ORDER BY p.step, p.timestamp, p.value, p.nan LIMIT %d`, q.d.numbers("$3"), limit), run, key, jsonList(steps))
 }

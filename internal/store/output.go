@@ -23,12 +23,6 @@ func (q reads) JobFiles(ctx context.Context, jobID string) ([]JobFile, error) {
 		WHERE job_id = $1 ORDER BY output, path`, jobID)
 }
 
-// JobFile finds one file. ErrNotFound.
-func (q reads) JobFile(ctx context.Context, jobID, output, path string) (JobFile, error) {
-	return one(ctx, q, (*JobFile).fields, `SELECT job_id, output, path, size, mode, modified, place FROM job_files
-		WHERE job_id = $1 AND output = $2 AND path = $3`, jobID, output, path)
-}
-
 // PutJobFile writes a file's row, in place of an older version.
 func (tx *Tx) PutJobFile(ctx context.Context, f JobFile) error {
 	_, err := tx.r.exec(ctx, `INSERT INTO job_files (job_id, output, path, size, mode, modified, place) VALUES ($1, $2, $3, $4, $5, $6, $7)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -30,30 +29,29 @@ func (s *Store) Pin(ctx context.Context, hashes []string, keep time.Duration) (c
 }
 
 func (tx *Tx) pin(ctx context.Context, hashes []string, keep time.Duration) (condemned []string, err error) {
+	// Both databases call the column of VALUES column1.
 	err = inBatches(hashes, func(batch []any) error {
 		n := len(batch)
 		keepArg, halfArg, oldArg := strconv.Itoa(n+1), strconv.Itoa(n+2), strconv.Itoa(n+3)
-		_, err := tx.r.exec(ctx, `INSERT INTO pins (hash, until) SELECT v.column1, `+tx.d.now+` + $`+keepArg+` FROM (`+rows(n)+`) AS v WHERE 1 = 1
+		_, err := tx.r.exec(ctx, `INSERT INTO pins (hash, until) SELECT v.column1, `+tx.d.now+` + $`+keepArg+` FROM (VALUES `+rowMarks(1, n)+`) AS v WHERE 1 = 1
 			ON CONFLICT (hash) DO UPDATE SET until = excluded.until
 			WHERE (pins.until >= 0 AND pins.until < `+tx.d.now+` + $`+halfArg+`) OR (pins.until < 0 AND -pins.until < `+tx.d.now+` - $`+oldArg+`)`,
 			append(batch, keep.Milliseconds(), (keep/2).Milliseconds(), condemnation.Milliseconds())...)
 		if err != nil {
 			return err
 		}
-		list, err := many(ctx, tx.reads, hashField, `SELECT hash FROM pins WHERE until < 0 AND hash IN `+marks(1, n), batch...)
+		list, err := many(ctx, tx.reads, scalar[string], `SELECT hash FROM pins WHERE until < 0 AND hash IN `+marks(1, n), batch...)
 		condemned = append(condemned, list...)
 		return err
 	})
 	return condemned, err
 }
 
-func hashField(h *string) []any { return []any{h} }
-
 // inBatches hands out distinct hashes in ascending order, the same for everyone, so that two who lock the same rows
 // cannot wait for each other.
 func inBatches(hashes []string, do func(batch []any) error) error {
 	hashes = slices.Compact(slices.Sorted(slices.Values(hashes)))
-	return batches(len(hashes), func(from, to int) error {
+	return batches([]int{256, 64, 16, 4, 1}, len(hashes), func(from, to int) error {
 		batch := make([]any, 0, to-from+3)
 		for _, h := range hashes[from:to] {
 			batch = append(batch, h)
@@ -62,26 +60,13 @@ func inBatches(hashes []string, do func(batch []any) error) error {
 	})
 }
 
-// rows is "VALUES ($1), ($2), …"; both databases call its column column1.
-func rows(n int) string {
-	var b strings.Builder
-	b.WriteString("VALUES ")
-	for i := range n {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString("($" + strconv.Itoa(i+1) + ")")
-	}
-	return b.String()
-}
-
 // Condemn marks those of the objects that nobody has pinned as being removed, and lists them. Their removal must be
 // done, and told with Forget, within condemnation's minute.
 func (s *Store) Condemn(ctx context.Context, hashes []string) (condemned []string, err error) {
 	err = s.Write(ctx, func(tx *Tx) error {
 		condemned = nil
 		return inBatches(hashes, func(batch []any) error {
-			list, err := many(ctx, tx.reads, hashField, `INSERT INTO pins (hash, until) SELECT v.column1, -`+tx.d.now+` FROM (`+rows(len(batch))+`) AS v WHERE 1 = 1
+			list, err := many(ctx, tx.reads, scalar[string], `INSERT INTO pins (hash, until) SELECT v.column1, -`+tx.d.now+` FROM (VALUES `+rowMarks(1, len(batch))+`) AS v WHERE 1 = 1
 				ON CONFLICT (hash) DO UPDATE SET until = excluded.until WHERE pins.until < `+tx.d.now+` RETURNING hash`, batch...)
 			condemned = append(condemned, list...)
 			return err

@@ -133,7 +133,7 @@ func (d *postgresDB) attempt(ctx context.Context, fn func(*Tx) error) error {
 	return nil
 }
 
-// announce hands hints to speak; when that is behind, they are left out, as hints may be.
+// announce hands hints to speak without waiting; when that is behind, they are left out, as hints may be.
 func (d *postgresDB) announce(hints []Hint) {
 	select {
 	case d.out <- hints:

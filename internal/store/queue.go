@@ -21,13 +21,13 @@ func (q reads) NextJobs(ctx context.Context, computeID string, limit int) ([]Job
 
 // QueuePosition is a job's place in the queue of its compute, from 1.
 func (q reads) QueuePosition(ctx context.Context, j Job) (int, error) {
-	return one(ctx, q, func(n *int) []any { return []any{n} }, `SELECT count(*) + 1 FROM jobs
+	return one(ctx, q, scalar[int], `SELECT count(*) + 1 FROM jobs
 		WHERE compute_id = $1 AND due IS NOT NULL AND phase = 'accepted' AND (priority > $2 OR priority = $2 AND id < $3)`, j.ComputeID, j.Priority, j.ID)
 }
 
 // QueueHead lists the ids of the first of a compute's queue, in its order.
 func (q reads) QueueHead(ctx context.Context, computeID string, limit int) ([]string, error) {
-	return many(ctx, q, func(id *string) []any { return []any{id} }, `SELECT id FROM jobs
+	return many(ctx, q, scalar[string], `SELECT id FROM jobs
 		WHERE compute_id = $1 AND due IS NOT NULL AND phase = 'accepted' ORDER BY priority DESC, id LIMIT $2`, computeID, limit)
 }
 

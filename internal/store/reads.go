@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -97,6 +98,9 @@ func many[T any](ctx context.Context, q reads, fields func(*T) []any, query stri
 	}
 	return list, translate(rows.Err())
 }
+
+// scalar is the one field of a row that is a single value.
+func scalar[T any](v *T) []any { return []any{v} }
 
 // insert runs an INSERT … ON CONFLICT DO NOTHING; ErrExists if it did nothing. So a doubled key does not cost
 // PostgreSQL the transaction.
@@ -202,17 +206,11 @@ func marks(from, n int) string {
 	return b.String()
 }
 
-// batches cuts n things into runs whose sizes come from a short list, so that statements with a list of arguments
-// exist in few versions. do gets the half-open range.
-func batches(n int, do func(from, to int) error) error {
+// batches cuts n things into runs whose sizes come from a short list, the largest first and 1 at its end, so that
+// statements with a list of arguments exist in few versions. do gets the half-open range.
+func batches(sizes []int, n int, do func(from, to int) error) error {
 	for at := 0; at < n; {
-		size := 1
-		for _, s := range [...]int{256, 64, 16, 4, 1} {
-			if n-at >= s {
-				size = s
-				break
-			}
-		}
+		size := sizes[slices.IndexFunc(sizes, func(s int) bool { return s <= n-at })]
 		if err := do(at, at+size); err != nil {
 			return err
 		}

@@ -97,7 +97,7 @@ func (q reads) RunUnder(ctx context.Context, workspaceID, id, top string) (bool,
 		return true, nil
 	}
 	// UNION, not UNION ALL: parents are clients' tags and may form a ring.
-	_, err := one(ctx, q, func(n *int64) []any { return []any{n} }, `
+	_, err := one(ctx, q, scalar[int64], `
 		WITH RECURSIVE above (id) AS (
 			SELECT parent_id FROM runs WHERE workspace_id = $1 AND id = $2
 			UNION
@@ -117,11 +117,7 @@ func (q reads) SearchRuns(ctx context.Context, query RunQuery) ([]Run, error) {
 	text := &sqlText{dialect: q.d}
 	ws := text.arg(query.WorkspaceID)
 	if query.Under != "" {
-		fmt.Fprintf(text, `
-			WITH RECURSIVE under (id) AS (
-				SELECT %s UNION
-				SELECT runs.id FROM runs JOIN under ON runs.parent_id = under.id WHERE runs.workspace_id = %s AND runs.parent_id <> '') `,
-			"CAST("+text.arg(query.Under)+" AS TEXT)", ws)
+		fmt.Fprintf(text, "WITH RECURSIVE under (id) AS (%s) ", text.tree(query.Under, ws))
 	}
 	fmt.Fprintf(text, "SELECT %s FROM runs r", runColumns)
 	order := text.runOrder(query)

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -172,22 +171,15 @@ func (o once) query(ctx context.Context, query string, args ...any) (*sql.Rows, 
 	return rows, translate(err)
 }
 
-// rowBatches cuts n rows of an INSERT into runs of few sizes, so that its text exists in few versions. Measured: SQLite
-// binds named arguments in a time that grows with the square of their number (1,000 rows of 5 take 7 ms more in runs of
-// 256 than in runs of 32); PostgreSQL gains from every round trip that is saved.
+// rowBatches is batches for the rows of an INSERT. Measured: SQLite binds named arguments in a time that grows with the
+// square of their number (1,000 rows of 5 take 7 ms more in runs of 256 than in runs of 32); PostgreSQL gains from every
+// round trip that is saved.
 func (d *dialect) rowBatches(n int, do func(from, to int) error) error {
 	sizes := []int{32, 8, 1}
 	if d == postgresDialect {
 		sizes = []int{500, 100, 20, 4, 1}
 	}
-	for at := 0; at < n; {
-		size := sizes[slices.IndexFunc(sizes, func(s int) bool { return s <= n-at })]
-		if err := do(at, at+size); err != nil {
-			return err
-		}
-		at += size
-	}
-	return nil
+	return batches(sizes, n, do)
 }
 
 // each runs fn on every row.

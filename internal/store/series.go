@@ -95,7 +95,7 @@ type Chunk struct {
 // AddChunk notes a chunk, after others, and that they are unsorted if some of those are newer.
 func (tx *Tx) AddChunk(ctx context.Context, m MetricSeries, run int64, c Chunk) error {
 	if c.At > 0 {
-		newer, err := one(ctx, tx.reads, func(n *int64) []any { return []any{n} }, `
+		newer, err := one(ctx, tx.reads, scalar[int64], `
 			SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM run_metric_chunks WHERE series = $1 AND moment > $2`, m.Number, c.Moment)
 		if err != nil {
 			return err

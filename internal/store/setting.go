@@ -7,7 +7,7 @@ import (
 
 // Setting finds a value that all servers on the database share, such as a sealed key. ErrNotFound.
 func (q reads) Setting(ctx context.Context, key string) ([]byte, error) {
-	return one(ctx, q, func(v *[]byte) []any { return []any{v} }, `SELECT value FROM settings WHERE key = $1`, key)
+	return one(ctx, q, scalar[[]byte], `SELECT value FROM settings WHERE key = $1`, key)
 }
 
 // PutSettingIfAbsent keeps a value unless the key has one, and gives the one that stands. Of two servers that start at

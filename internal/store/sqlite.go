@@ -295,9 +295,6 @@ func (u uncancelled) query(ctx context.Context, query string, args ...any) (*sql
 	return u.runner.query(context.WithoutCancel(ctx), query, args...)
 }
 
-// announce does nothing: a SQLite file has one server.
-func (d *sqliteDB) announce([]Hint) {}
-
 func (d *sqliteDB) close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -70,8 +70,6 @@ type Store struct {
 type database interface {
 	// write runs fn in a transaction and returns after it is durable, or after nothing of it is left.
 	write(ctx context.Context, fn func(*Tx) error) error
-	// announce tells other servers on the same database. It does not wait.
-	announce(hints []Hint)
 	close() error
 }
 

@@ -19,5 +19,5 @@ func (tx *Tx) DeleteRunTag(ctx context.Context, run int64, key string) (bool, er
 
 // RunTag is the value of a tag, or ErrNotFound.
 func (q reads) RunTag(ctx context.Context, run int64, key string) (string, error) {
-	return one(ctx, q, func(v *string) []any { return []any{v} }, `SELECT value FROM run_tags WHERE run = $1 AND key = $2`, run, key)
+	return one(ctx, q, scalar[string], `SELECT value FROM run_tags WHERE run = $1 AND key = $2`, run, key)
 }

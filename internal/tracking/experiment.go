@@ -133,6 +133,11 @@ func (t *Tracking) SearchExperiments(ctx context.Context, s Scope, q ExperimentS
 	if err != nil {
 		return nil, "", err
 	}
+	return t.pageExperiments(ctx, s, q, conditions, orders)
+}
+
+// pageExperiments gives the page that q asks for. Its filter and its order were read to conditions and orders.
+func (t *Tracking) pageExperiments(ctx context.Context, s Scope, q ExperimentSearch, conditions []store.Condition, orders []store.Order) ([]store.Experiment, string, error) {
 	offset, err := readOffset(q.Token)
 	if err != nil {
 		return nil, "", err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"slices"
 
 	"github.com/moorage-ml/moorage/internal/store"
 	"github.com/moorage-ml/moorage/internal/tracking/filter"
@@ -29,8 +28,14 @@ func (t *Tracking) FindExperiment(ctx context.Context, s Scope, key string, id f
 // experimentByID looks through the experiments once for each id, for the id cannot be turned back into the name.
 func (t *Tracking) experimentByID(ctx context.Context, workspaceID, key string, id func(name string) string) (store.Experiment, error) {
 	at := workspaceID + "/" + key
-	if number, known := t.ids.Load(at); known {
-		return t.store.Experiment(ctx, workspaceID, number.(int64)) //nolint:forcetypeassert // nothing else is put there
+	var renamed store.Experiment // the one that had the id before, which goes on to answer to it until another has it
+	number, known := t.ids.Load(at)
+	if known {
+		e, err := t.store.Experiment(ctx, workspaceID, number.(int64)) //nolint:forcetypeassert // nothing else is put there
+		if err != nil || id(e.Name) == key {
+			return e, err
+		}
+		renamed = e
 	}
 	for offset := 0; ; offset += MaxListing {
 		list, err := t.store.SearchExperiments(ctx, store.ExperimentQuery{WorkspaceID: workspaceID, Offset: offset, Limit: MaxListing})
@@ -43,9 +48,13 @@ func (t *Tracking) experimentByID(ctx context.Context, workspaceID, key string, 
 				return e, nil
 			}
 		}
-		if len(list) < MaxListing {
-			return store.Experiment{}, store.ErrNotFound
+		if len(list) == MaxListing {
+			continue
 		}
+		if known {
+			return renamed, nil
+		}
+		return store.Experiment{}, store.ErrNotFound
 	}
 }
 
@@ -55,19 +64,7 @@ func (t *Tracking) ListExperiments(ctx context.Context, s Scope, q ExperimentSea
 	if err != nil {
 		return nil, "", err
 	}
-	offset, err := readOffset(q.Token)
-	if err != nil {
-		return nil, "", err
-	}
-	query := store.ExperimentQuery{WorkspaceID: s.WorkspaceID, Conditions: conditions, Stage: q.Stage, Offset: offset, Limit: q.Limit + 1}
-	if s.Run != "" {
-		query.Only = &s.Experiment
-	}
-	list, err := t.store.SearchExperiments(ctx, query)
-	if err != nil || len(list) <= q.Limit {
-		return list, "", err
-	}
-	return list[:q.Limit], writeOffset(offset + q.Limit), nil
+	return t.pageExperiments(ctx, s, q, conditions, nil)
 }
 
 // ExperimentPatch is what a client wants changed of an experiment; nil leaves things as they are.
@@ -114,15 +111,14 @@ func (t *Tracking) tagExperiment(ctx context.Context, s Scope, id int64, tags ma
 	if err := s.workspaceOnly(); err != nil {
 		return err
 	}
-	labels := make([]store.Label, 0, len(tags))
-	for _, key := range slices.Sorted(maps.Keys(tags)) {
-		if key == "" {
+	labels := labelsOf(tags, maxExperimentTag)
+	for _, l := range labels {
+		if l.Key == "" {
 			return missing("tags")
 		}
-		if err := checkLength("tags", key, maxKey); err != nil {
+		if err := checkLength("tags", l.Key, maxKey); err != nil {
 			return err
 		}
-		labels = append(labels, store.Label{Key: key, Value: cut(tags[key], maxExperimentTag)})
 	}
 	return t.changeExperiment(ctx, s, id, func(tx *store.Tx, _ *store.Experiment) error {
 		for _, key := range remove {

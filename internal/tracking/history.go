@@ -23,19 +23,31 @@ type pointToken struct {
 	NaN       bool    `json:"nan,omitempty"`
 }
 
+func writePoint(p store.Point) string {
+	return writeToken(pointToken{p.Timestamp, p.Step, p.Value, p.NaN})
+}
+
+// readPoint gives the point of a token, nil if there is none.
+func readPoint(token string) (*store.Point, error) {
+	if token == "" {
+		return nil, nil
+	}
+	var p pointToken
+	if err := readToken(token, &p); err != nil {
+		return nil, err
+	}
+	return &store.Point{Timestamp: p.Timestamp, Step: p.Step, Value: p.Value, NaN: p.NaN}, nil
+}
+
 // History gives points of a metric by timestamp, step and value, and the token of the next page, empty at the end. An
 // unknown metric has none.
 func (t *Tracking) History(ctx context.Context, s Scope, runID, key string, limit int, token string) ([]store.Point, string, error) {
 	if key == "" {
 		return nil, "", missing("metric_key")
 	}
-	var after *store.Point
-	if token != "" {
-		var p pointToken
-		if err := readToken(token, &p); err != nil {
-			return nil, "", err
-		}
-		after = &store.Point{Timestamp: p.Timestamp, Step: p.Step, Value: p.Value, NaN: p.NaN}
+	after, err := readPoint(token)
+	if err != nil {
+		return nil, "", err
 	}
 	run, err := s.run(ctx, t.store, runID)
 	if err != nil {
@@ -48,9 +60,7 @@ func (t *Tracking) History(ctx context.Context, s Scope, runID, key string, limi
 	if err != nil || len(list) <= limit {
 		return list, "", err
 	}
-	list = list[:limit]
-	last := list[limit-1]
-	return list, writeToken(pointToken{last.Timestamp, last.Step, last.Value, last.NaN}), nil
+	return list[:limit], writePoint(list[limit-1]), nil
 }
 
 // BulkQuery asks for one metric of several runs between two steps, both included; nil is without a bound.

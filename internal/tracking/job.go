@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"slices"
 	"strings"
 
 	"github.com/moorage-ml/moorage/internal/store"
@@ -49,10 +48,7 @@ func CreateJobRun(ctx context.Context, tx *store.Tx, r JobRun) error {
 	if r.Parent != "" {
 		tags[tagParent] = r.Parent
 	}
-	labels := make([]store.Label, 0, len(tags))
-	for _, k := range slices.Sorted(maps.Keys(tags)) {
-		labels = append(labels, store.Label{Key: k, Value: cut(tags[k], maxTag)})
-	}
+	labels := labelsOf(tags, maxTag)
 	run := store.Run{
 		WorkspaceID: r.WorkspaceID, ID: r.Name, ExperimentID: e.ID, Job: true, ParentID: parentOf(labels), Name: r.DisplayName,
 		UserID: r.User, Status: Scheduled, Stage: store.StageActive, Start: r.Created,
@@ -155,11 +151,7 @@ func DescribeJobRun(ctx context.Context, tx *store.Tx, had, job store.Job) error
 			return err
 		}
 	}
-	labels := make([]store.Label, 0, len(tags))
-	for _, key := range slices.Sorted(maps.Keys(tags)) {
-		labels = append(labels, store.Label{Key: key, Value: cut(tags[key], maxTag)})
-	}
-	return tx.SetRunTags(ctx, run.Number, labels)
+	return tx.SetRunTags(ctx, run.Number, labelsOf(tags, maxTag))
 }
 
 // labelJob makes a job show what its run was given: the name, and the tags that are people's.

@@ -111,8 +111,13 @@ func (l JobLog) Seal(ctx context.Context, job store.Job, rest io.Reader) error {
 	}
 	if rest != nil {
 		readers = append(readers, rest)
-	} else if info, err := l.Blob.Stat(ctx, ArtifactPrefix(job.WorkspaceID, job.Name)+StdLog); err == nil && info.Size >= end {
-		return l.remove(ctx, pieces) // sealed before, and interrupted while the pieces were removed
+	} else {
+		switch info, err := l.Blob.Stat(ctx, ArtifactPrefix(job.WorkspaceID, job.Name)+StdLog); {
+		case err == nil && info.Size >= end:
+			return l.remove(ctx, pieces) // sealed before, and interrupted while the pieces were removed
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("tracking: job log: %w", err) // it may be whole there, and what is left of the pieces is less
+		}
 	}
 	if _, err := l.Blob.Put(ctx, ArtifactPrefix(job.WorkspaceID, job.Name)+StdLog, io.MultiReader(readers...), -1, textMeta); err != nil {
 		return fmt.Errorf("tracking: job log: %w", err)

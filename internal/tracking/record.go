@@ -101,9 +101,6 @@ func (p *RunPatch) check() error {
 			}
 		}
 	}
-	for key, value := range p.Tags {
-		p.Tags[key] = cut(value, maxTag)
-	}
 	return nil
 }
 
@@ -296,13 +293,9 @@ func (p RunPatch) labels(h historyRun) []store.Label {
 		tags[tagName] = h.Name
 	}
 	if p.Description != nil {
-		tags[tagNote] = cut(*p.Description, maxTag)
+		tags[tagNote] = *p.Description
 	}
-	labels := make([]store.Label, 0, len(tags))
-	for _, key := range slices.Sorted(maps.Keys(tags)) {
-		labels = append(labels, store.Label{Key: key, Value: tags[key]})
-	}
-	return labels
+	return labelsOf(tags, maxTag)
 }
 
 func set(to *string, from *string) {

@@ -359,4 +359,17 @@ func experimentsAreFoundByBothNames(t *testing.T, b *bench) {
 	if e, err = b.PatchExperiment(ctx, b.scope, e, tracking.ExperimentPatch{Archived: new(false)}); err != nil || e.Stage != store.StageActive {
 		t.Errorf("%+v, %v", e, err)
 	}
+	// The old id stays the renamed one's until another experiment has the name.
+	if e, err = b.FindExperiment(ctx, b.scope, "id-of-x y", id); err != nil || e.ID != made.ID {
+		t.Errorf("%+v, %v", e, err)
+	}
+	other, err := b.EnsureExperiment(ctx, b.scope, "x y")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if e, err = b.FindExperiment(ctx, b.scope, "id-of-x y", id); err != nil || e.ID != other.ID {
+			t.Errorf("%+v, %v", e, err)
+		}
+	}
 }

@@ -168,15 +168,11 @@ func (q SeriesQuery) has(moment int64) bool { return q.End == 0 || moment <= q.E
 
 // points gives a page of values that are points, the oldest first.
 func (t *Tracking) points(ctx context.Context, run int64, c column, q SeriesQuery) ([]SeriesPoint, string, error) {
-	var after *store.Point
-	switch {
-	case q.Token != "":
-		var p pointToken
-		if err := readToken(q.Token, &p); err != nil {
-			return nil, "", err
-		}
-		after = &store.Point{Timestamp: p.Timestamp, Step: p.Step, Value: p.Value, NaN: p.NaN}
-	case q.Start > 0:
+	after, err := readPoint(q.Token)
+	if err != nil {
+		return nil, "", err
+	}
+	if after == nil && q.Start > 0 {
 		after = &store.Point{Timestamp: (q.Start + 999) / 1000, Step: math.MinInt64, Value: -math.MaxFloat64}
 	}
 	list, err := t.store.History(ctx, run, q.Name, after, maxSeriesPage+1)
@@ -186,8 +182,7 @@ func (t *Tracking) points(ctx context.Context, run int64, c column, q SeriesQuer
 	next := ""
 	if len(list) > maxSeriesPage {
 		list = list[:maxSeriesPage]
-		last := list[maxSeriesPage-1]
-		next = writeToken(pointToken{last.Timestamp, last.Step, last.Value, last.NaN})
+		next = writePoint(list[maxSeriesPage-1])
 	}
 	values := make([]SeriesPoint, 0, len(list))
 	name := jsonText(c.name)

@@ -1,7 +1,7 @@
 // Package tracking keeps experiments and runs: their metrics, params, tags, datasets and artifacts. It is what the MLflow
 // API, Azure's run history and the job list all see. It validates by MLflow's rules (mlflow.md §5, §10) and writes through
-// the store; it never speaks HTTP. The packages below api call it, and control calls CreateJobRun and SetJobRunState
-// inside its own transactions.
+// the store; it never speaks HTTP. The packages below api call it; control and reconcile call CreateJobRun, SetJobRunState
+// and DescribeJobRun inside their own transactions.
 package tracking
 
 import (

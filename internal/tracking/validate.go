@@ -1,9 +1,11 @@
 package tracking
 
 import (
+	"maps"
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -79,6 +81,15 @@ func checkLabels(target string, labels []store.Label, limit int) ([]store.Label,
 		out = append(out, l)
 	}
 	return out, nil
+}
+
+// labelsOf gives tags by key, their values cut off.
+func labelsOf(tags map[string]string, limit int) []store.Label {
+	labels := make([]store.Label, 0, len(tags))
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		labels = append(labels, store.Label{Key: key, Value: cut(tags[key], limit)})
+	}
+	return labels
 }
 
 // cut shortens a text to a number of characters.

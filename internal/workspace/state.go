@@ -30,25 +30,6 @@ const (
 // Terminal tells whether a job in this state never changes again.
 func (s State) Terminal() bool { return s == Completed || s == Failed || s == Canceled }
 
-var next = map[State][]State{
-	NotStarted:      {Queued, Starting, Preparing, Running, Finalizing, CancelRequested, NotResponding, Completed, Failed, Canceled},
-	Queued:          {Starting, Preparing, Running, Finalizing, CancelRequested, NotResponding, Completed, Failed, Canceled},
-	Starting:        {Queued, Preparing, Running, Finalizing, CancelRequested, NotResponding, Completed, Failed, Canceled},
-	Preparing:       {Queued, Running, Finalizing, CancelRequested, NotResponding, Completed, Failed, Canceled},
-	Running:         {Finalizing, CancelRequested, NotResponding, Completed, Failed, Canceled},
-	Finalizing:      {CancelRequested, NotResponding, Completed, Failed, Canceled},
-	CancelRequested: {Finalizing, NotResponding, Completed, Failed, Canceled},
-	NotResponding:   {Queued, Starting, Preparing, Running, Finalizing, CancelRequested, Completed, Failed, Canceled},
-}
-
-// CanMove tells whether a job may go from one state to another. Staying is always allowed; nothing leaves a terminal state.
-func CanMove(from, to State) bool {
-	if from == to {
-		return true
-	}
-	return slices.Contains(next[from], to)
-}
-
 // States lists every state, in the order of a job's life.
 func States() []State {
 	return []State{NotStarted, Queued, Starting, Preparing, Running, Finalizing, CancelRequested, NotResponding, Completed, Failed, Canceled}

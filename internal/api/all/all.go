@@ -48,7 +48,7 @@ type Config struct {
 	Workspace func(ctx context.Context) (workspace.Workspace, error)
 	// Ready says why the server cannot work now, or nil.
 	Ready func(r *http.Request) error
-	// Room is nil, or says what the disk lacks; nil as a whole: there is always room.
+	// Room says what the disk lacks to take new work, or nil. Without it there is always room.
 	Room    func() error
 	Version string
 	// BlobHost is the name of the form X.blob.Y for uploads; empty: api.BlobHost.

@@ -144,11 +144,7 @@ func versionView(r *http.Request, doc store.Document) (api.Object, error) {
 	}
 	o := api.Object(body)
 	p := o.Child("properties")
-	for field, v := range p {
-		if string(v) == "null" {
-			delete(p, field)
-		}
-	}
+	withoutNulls(p)
 	p.Fill("properties", map[string]string{})
 	p.Fill("tags", map[string]string{})
 	p.Fill("isArchived", false)
@@ -236,11 +232,7 @@ func (h handlers) containerView(r *http.Request, c, name string) (api.Object, er
 	}
 	o := api.AsObject(container.Body)
 	p := o.Child("properties")
-	for field, v := range p {
-		if string(v) == "null" {
-			delete(p, field)
-		}
-	}
+	withoutNulls(p)
 	p.Fill("isArchived", false)
 	p.Fill("tags", map[string]string{})
 	p.Fill("properties", map[string]string{})

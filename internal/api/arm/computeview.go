@@ -33,8 +33,8 @@ func (h handlers) computeView(r *http.Request, row store.Compute) api.Object {
 			inner.Set("address", row.Address)
 		}
 	}
-	outer.Set("createdOn", timestamp(row.Created))
-	outer.Set("modifiedOn", timestamp(row.Modified))
+	outer.Set("createdOn", api.FormatTime(row.Created))
+	outer.Set("modifiedOn", api.FormatTime(row.Modified))
 	outer.Set("provisioningState", string(row.State))
 	outer.Set("provisioningErrors", nil)
 	if row.State == store.ComputeFailed && row.HealthReason != nil {

@@ -1,10 +1,11 @@
 package arm
 
 import (
+	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
-	"time"
 
 	"github.com/moorage-ml/moorage/internal/api"
 )
@@ -26,14 +27,14 @@ func systemData(created, modified int64, by, modifiedBy string) map[string]strin
 		modifiedBy = by
 	}
 	return map[string]string{
-		"createdAt": timestamp(created), "createdBy": by, "createdByType": "User",
-		"lastModifiedAt": timestamp(modified), "lastModifiedBy": modifiedBy, "lastModifiedByType": "User",
+		"createdAt": api.FormatTime(created), "createdBy": by, "createdByType": "User",
+		"lastModifiedAt": api.FormatTime(modified), "lastModifiedBy": modifiedBy, "lastModifiedByType": "User",
 	}
 }
 
-// timestamp is a time as ARM writes it.
-func timestamp(ms int64) string {
-	return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000000Z")
+// withoutNulls removes the fields that a client sent as null.
+func withoutNulls(o api.Object) {
+	maps.DeleteFunc(o, func(_ string, v json.RawMessage) bool { return string(v) == "null" })
 }
 
 // list writes a page. next is the cursor of the page after it, "" on the last; nextLink is left out then, because older

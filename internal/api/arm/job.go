@@ -138,11 +138,7 @@ func (h handlers) listJobs(w http.ResponseWriter, r *http.Request) error {
 func jobView(r *http.Request, job store.Job) api.Object {
 	place := api.WorkspaceOf(r)
 	p := api.AsObject(job.Doc)
-	for field, v := range p {
-		if string(v) == "null" {
-			delete(p, field)
-		}
-	}
+	withoutNulls(p)
 	p.Set("jobType", job.JobType)
 	p.Set("status", string(job.State))
 	p.Set("displayName", job.DisplayName)

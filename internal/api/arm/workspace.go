@@ -80,7 +80,7 @@ func (h handlers) workspaceView(r *http.Request, ws workspace.Workspace) (map[st
 		"identity": map[string]string{"type": "SystemAssigned", "principalId": authn.UUID(ws.ID, "identity"), "tenantId": h.Tenant},
 		"properties": map[string]any{
 			"friendlyName": cmp.Or(about.FriendlyName, ws.Name), "description": about.Description, "workspaceId": ws.ID, "provisioningState": "Succeeded", "storageAccount": "", "keyVault": "", "applicationInsights": "",
-			"discoveryUrl": api.DiscoveryURL(r, ws), "publicNetworkAccess": "Enabled", "creationTime": timestamp(ws.Created), "hbiWorkspace": false,
+			"discoveryUrl": api.DiscoveryURL(r, ws), "publicNetworkAccess": "Enabled", "creationTime": api.FormatTime(ws.Created), "hbiWorkspace": false,
 			"mlFlowTrackingUri": "azureml://" + r.Host + "/mlflow/v1.0" + ws.Path(),
 		},
 		"systemData": systemData(ws.Created, ws.Created, "", ""),

@@ -43,13 +43,7 @@ func Request(body json.RawMessage, kinds []control.KindInfo, defaultCompute stri
 		req.Doc = withoutSettings(doc)
 		return req, nil
 	}
-	settings := inner.Child("settings")
-	account := inner.Child("administratorAccount")
-	for from, to := range map[string]string{"username": "username", "password": "password", "privateKeyData": "private_key", "passphrase": "passphrase"} {
-		if account.Text(from) != "" {
-			settings.Set(to, account.Text(from))
-		}
-	}
+	settings := settingsOf(inner)
 	req.Address = address(settings.Text("address"), inner, req.ResourceID, req.Kind)
 	_ = json.Unmarshal(inner["sshPort"], &req.Port) // another type is as good as none
 	delete(settings, "address")
@@ -57,6 +51,17 @@ func Request(body json.RawMessage, kinds []control.KindInfo, defaultCompute stri
 	req.Settings = settings.JSON()
 	req.Doc = withoutSecrets(doc, kinds[i])
 	return req, nil
+}
+
+// settingsOf gives the driver's settings in a body, with the account that Azure's clients write beside them.
+func settingsOf(inner api.Object) api.Object {
+	settings, account := inner.Child("settings"), inner.Child("administratorAccount")
+	for from, to := range map[string]string{"username": "username", "password": "password", "privateKeyData": "private_key", "passphrase": "passphrase"} {
+		if account.Text(from) != "" {
+			settings.Set(to, account.Text(from))
+		}
+	}
+	return settings
 }
 
 // address is where the target is: what the settings or the properties say, or the resource id when it is an address
@@ -167,13 +172,7 @@ func Update(row store.Compute, body json.RawMessage, kinds []control.KindInfo) (
 	change := api.AsObject(body)
 	outer := change.Child("properties")
 	inner := outer.Child("properties")
-	settings := inner.Child("settings")
-	account := inner.Child("administratorAccount")
-	for from, to := range map[string]string{"username": "username", "password": "password", "privateKeyData": "private_key", "passphrase": "passphrase"} {
-		if account.Text(from) != "" {
-			settings.Set(to, account.Text(from))
-		}
-	}
+	settings := settingsOf(inner)
 	if given := settings.Text("address"); given != "" {
 		settings.Set("address", address(given, inner, "", row.Kind))
 	}

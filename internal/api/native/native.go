@@ -23,7 +23,7 @@ type Config struct {
 	Clock     clock.Source
 	// Ready says why the server cannot work, or nil.
 	Ready func(r *http.Request) error
-	// Room is nil, or says what the server's disk lacks to take new work.
+	// Room says what the server's disk lacks to take new work, or nil.
 	Room func() error
 	// BlobHost is the name of the form X.blob.Y under which azureml-core uploads.
 	BlobHost string

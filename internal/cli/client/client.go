@@ -128,7 +128,7 @@ func (c *Client) call(ctx context.Context, method, path string, body, out any) (
 		if err == nil || !sent || method == http.MethodPost || try == 4 || ctx.Err() != nil || !Lost(err) {
 			return a, err
 		}
-		if err := sleep(ctx, time.Duration(100<<try)*time.Millisecond); err != nil {
+		if err := Pause(ctx, time.Duration(100<<try)*time.Millisecond); err != nil {
 			return a, err
 		}
 	}
@@ -214,7 +214,8 @@ func join(segments []string) string {
 // drain reads what is left, so that the connection can be used again.
 func drain(body io.Reader) { _, _ = io.CopyN(io.Discard, body, 64<<10) }
 
-func sleep(ctx context.Context, d time.Duration) error {
+// Pause waits, or returns why ctx ended before that.
+func Pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -269,25 +270,36 @@ func (c *Client) lost(err error) error {
 	}, err}
 }
 
-// problem reads an error in ARM's shape, with the cause and mend that our server adds.
-func problem(resp *http.Response) error {
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	var body struct {
-		Error struct {
-			Code, Message, Cause, Mend, Target string
-			Details                            []struct{ Code, Message string }
+// armError is an error in ARM's shape, with the cause and mend that our server adds.
+type armError struct {
+	Code, Message, Cause, Mend, Target string
+	Details                            []struct{ Message string }
+}
+
+// problem is the error without a class, which ARM's shape does not tell.
+func (e armError) problem() workspace.Problem {
+	cause := e.Cause
+	for _, d := range e.Details {
+		if d.Message != "" && d.Message != e.Message {
+			cause = strings.TrimPrefix(cause+"; "+d.Message, "; ")
 		}
 	}
-	p := &workspace.Problem{Class: class(resp.StatusCode)}
+	return workspace.Problem{Code: e.Code, Message: bare(e.Message, cause, e.Mend), Cause: cause, Mend: e.Mend, Target: e.Target}
+}
+
+// keepText decodes text into a value and keeps the text itself beside it, so that what a newer server adds is shown too.
+func keepText(text []byte, into any, raw *json.RawMessage) error {
+	*raw = bytes.Clone(text)
+	return json.Unmarshal(text, into)
+}
+
+// problem reads the error of an answer.
+func problem(resp *http.Response) error {
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	var body struct{ Error armError }
+	p := &workspace.Problem{}
 	if json.Unmarshal(text, &body) == nil && body.Error.Message != "" {
-		e := body.Error
-		p.Code, p.Message, p.Cause, p.Mend, p.Target = e.Code, e.Message, e.Cause, e.Mend, e.Target
-		for _, d := range e.Details {
-			if d.Message != "" && d.Message != e.Message {
-				p.Cause = strings.TrimPrefix(p.Cause+"; "+d.Message, "; ")
-			}
-		}
-		p.Message = bare(p.Message, p.Cause, p.Mend)
+		*p = body.Error.problem()
 	} else {
 		p.Code = strings.ReplaceAll(http.StatusText(resp.StatusCode), " ", "")
 		p.Message = fmt.Sprintf("%s answered %s", resp.Request.URL.Host, resp.Status)
@@ -295,6 +307,7 @@ func problem(resp *http.Response) error {
 			p.Cause = t
 		}
 	}
+	p.Class = class(resp.StatusCode)
 	if p.Mend == "" && resp.StatusCode == http.StatusUnauthorized {
 		p.Mend = `take the administrator's token: eval "$(moorage env --data DIR)"`
 	}

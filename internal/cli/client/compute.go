@@ -12,10 +12,7 @@ import (
 
 // Compute is a compute as ARM shows it.
 type Compute struct {
-	ID         string          `json:"id"`
 	Name       string          `json:"name"`
-	Location   string          `json:"location,omitempty"`
-	Tags       map[string]any  `json:"tags,omitempty"`
 	Properties ComputeOuter    `json:"properties"`
 	Raw        json.RawMessage `json:"-"`
 }
@@ -33,33 +30,20 @@ type ComputeOuter struct {
 
 // ErrorEntry is one of a compute's provisioning errors.
 type ErrorEntry struct {
-	Error struct {
-		Code    string `json:"code"`
-		Message string `json:"message"`
-		Cause   string `json:"cause"`
-		Mend    string `json:"mend"`
-		Target  string `json:"target"`
-	} `json:"error"`
+	Error armError `json:"error"`
 }
 
 // Problem is the entry as a problem.
-func (e ErrorEntry) Problem() workspace.Problem {
-	return workspace.Problem{Code: e.Error.Code, Message: bare(e.Error.Message, e.Error.Cause, e.Error.Mend), Cause: e.Error.Cause, Mend: e.Error.Mend, Target: e.Error.Target}
-}
+func (e ErrorEntry) Problem() workspace.Problem { return e.Error.problem() }
 
 // UnmarshalJSON keeps the text beside the fields.
 func (c *Compute) UnmarshalJSON(b []byte) error {
 	type plain Compute
-	if err := json.Unmarshal(b, (*plain)(c)); err != nil {
-		return err
-	}
-	c.Raw = append(json.RawMessage(nil), b...)
-	return nil
+	return keepText(b, (*plain)(c), &c.Raw)
 }
 
 // Facts is what a pre-flight found.
 type Facts struct {
-	Identity []string            `json:"identity"`
 	Details  map[string]string   `json:"details"`
 	Problems []workspace.Problem `json:"problems"`
 	Raw      json.RawMessage     `json:"-"`
@@ -68,11 +52,7 @@ type Facts struct {
 // UnmarshalJSON keeps the text beside the fields.
 func (f *Facts) UnmarshalJSON(b []byte) error {
 	type plain Facts
-	if err := json.Unmarshal(b, (*plain)(f)); err != nil {
-		return err
-	}
-	f.Raw = append(json.RawMessage(nil), b...)
-	return nil
+	return keepText(b, (*plain)(f), &f.Raw)
 }
 
 // PutCompute attaches or updates a compute and waits until that has succeeded or failed.
@@ -93,7 +73,7 @@ func (c *Client) operation(ctx context.Context, a answer) (left []string, err er
 		return nil, nil
 	}
 	for wait := 10 * time.Millisecond; ; wait = min(wait*3/2, time.Second) {
-		if err := sleep(ctx, wait); err != nil {
+		if err := Pause(ctx, wait); err != nil {
 			return nil, err
 		}
 		var op struct {
@@ -101,9 +81,7 @@ func (c *Client) operation(ctx context.Context, a answer) (left []string, err er
 			Properties struct {
 				Left []string `json:"left"`
 			} `json:"properties"`
-			Error *struct {
-				Code, Message, Cause, Mend, Target string
-			} `json:"error"`
+			Error *armError `json:"error"`
 		}
 		if _, err := c.call(ctx, http.MethodGet, place, nil, &op); err != nil {
 			return nil, err
@@ -112,8 +90,10 @@ func (c *Client) operation(ctx context.Context, a answer) (left []string, err er
 		case "Succeeded":
 			return op.Properties.Left, nil
 		case "Failed", "Canceled":
-			if e := op.Error; e != nil {
-				return nil, &workspace.Problem{Class: workspace.Invalid, Code: e.Code, Message: bare(e.Message, e.Cause, e.Mend), Cause: e.Cause, Mend: e.Mend, Target: e.Target}
+			if op.Error != nil {
+				p := op.Error.problem()
+				p.Class = workspace.Invalid
+				return nil, &p
 			}
 			return nil, &workspace.Problem{Code: "OperationFailed", Message: "the operation ended as " + op.Status}
 		}
@@ -171,11 +151,7 @@ type Environment struct {
 // UnmarshalJSON keeps the text beside the fields.
 func (e *Environment) UnmarshalJSON(b []byte) error {
 	type plain Environment
-	if err := json.Unmarshal(b, (*plain)(e)); err != nil {
-		return err
-	}
-	e.Raw = append(json.RawMessage(nil), b...)
-	return nil
+	return keepText(b, (*plain)(e), &e.Raw)
 }
 
 // Environments lists what was made of jobs' environments on a compute, the one used last first.
@@ -224,10 +200,9 @@ func (c *Client) Detach(ctx context.Context, name string, force, cancelJobs bool
 
 // Kind is one kind of compute that the server can attach.
 type Kind struct {
-	Kind      string          `json:"kind"`
-	Schema    json.RawMessage `json:"schema"`
-	Limits    map[string]any  `json:"limits"`
-	Abilities []string        `json:"abilities"`
+	Kind   string          `json:"kind"`
+	Schema json.RawMessage `json:"schema"`
+	Limits map[string]any  `json:"limits"`
 }
 
 // Kinds lists what the server can attach.
@@ -235,16 +210,14 @@ func (c *Client) Kinds(ctx context.Context) (kinds []Kind, raw json.RawMessage, 
 	if _, err := c.call(ctx, http.MethodGet, native+"/kinds", nil, &raw); err != nil {
 		return nil, nil, err
 	}
-	return kinds, raw, either(raw, "kinds", &kinds)
+	return kinds, raw, under(raw, "kinds", &kinds)
 }
 
-// Resource is one entry of the catalogue. The server takes secrets among the settings and shows none; Secret tells that
-// it has some.
+// Resource is one entry of the catalogue. The server takes secrets among the settings and shows none.
 type Resource struct {
 	ID       string         `json:"id"`
 	Address  string         `json:"address"`
 	Settings map[string]any `json:"settings,omitempty"`
-	Secret   bool           `json:"secret,omitempty"`
 }
 
 // Resources lists the catalogue.
@@ -252,7 +225,7 @@ func (c *Client) Resources(ctx context.Context) (resources []Resource, raw json.
 	if _, err := c.call(ctx, http.MethodGet, native+"/resources", nil, &raw); err != nil {
 		return nil, nil, err
 	}
-	return resources, raw, either(raw, "resources", &resources)
+	return resources, raw, under(raw, "resources", &resources)
 }
 
 // PutResource says where the resource with that ARM id really is.
@@ -267,11 +240,8 @@ func (c *Client) DeleteResource(ctx context.Context, id string) error {
 	return err
 }
 
-// either decodes a list that stands alone or under a name.
-func either(raw json.RawMessage, name string, out any) error {
-	if json.Unmarshal(raw, out) == nil {
-		return nil
-	}
+// under decodes what stands under a name.
+func under(raw json.RawMessage, name string, out any) error {
 	var wrapped map[string]json.RawMessage
 	err := json.Unmarshal(raw, &wrapped)
 	if err == nil {

@@ -41,8 +41,8 @@ func (c *Client) Files(ctx context.Context, job string) ([]File, error) {
 	}
 }
 
-// Fetch copies the file at a signed URL to w from offset on, and tells from where the server really began: 0 when it
-// does not know ranges.
+// Fetch reads the file at a signed URL from offset on. begin is told from where the server really begins, 0 when it does
+// not know ranges, and gives where to write.
 func (c *Client) Fetch(ctx context.Context, link string, offset int64, begin func(offset int64) (io.Writer, error)) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, link, nil)
 	if err != nil {

@@ -19,7 +19,6 @@ import (
 // Job is the native view of a job.
 type Job struct {
 	Name        string             `json:"name"`
-	ID          string             `json:"id"`
 	Compute     string             `json:"compute"`
 	State       workspace.State    `json:"state"`
 	Reason      *workspace.Problem `json:"reason"`
@@ -32,7 +31,6 @@ type Job struct {
 	Experiment  string             `json:"experiment"`
 	DisplayName string             `json:"display_name"`
 	LogSize     int64              `json:"log_size"`
-	Tags        map[string]any     `json:"tags"`
 
 	Raw json.RawMessage `json:"-"` // the view as the server sent it
 }
@@ -40,11 +38,7 @@ type Job struct {
 // UnmarshalJSON keeps the text beside the fields, so that what a newer server adds is shown too.
 func (j *Job) UnmarshalJSON(b []byte) error {
 	type plain Job
-	if err := json.Unmarshal(b, (*plain)(j)); err != nil {
-		return err
-	}
-	j.Raw = append(json.RawMessage(nil), b...)
-	return nil
+	return keepText(b, (*plain)(j), &j.Raw)
 }
 
 // PutJob submits a job under name. The server submits nothing a second time under the same name; that there was such a

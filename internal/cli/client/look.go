@@ -48,7 +48,6 @@ func ProxyFor(u *url.URL) (*url.URL, error) {
 
 // About is what a server tells of itself.
 type About struct {
-	Version  string             `json:"version"`
 	BlobHost string             `json:"blob_host"` // the name under which azureml-core uploads
 	Room     *workspace.Problem `json:"room"`      // what its disk lacks to take new work; nil: nothing
 }

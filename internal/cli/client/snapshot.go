@@ -45,7 +45,7 @@ func (c *Client) Upload(ctx context.Context, root snapshot.Hash, objects []Objec
 			return err
 		}
 		before, sent = func(int64) {}, func(int64) {}
-		if err := sleep(ctx, time.Duration(200<<try)*time.Millisecond); err != nil {
+		if err := Pause(ctx, time.Duration(200<<try)*time.Millisecond); err != nil {
 			return err
 		}
 	}

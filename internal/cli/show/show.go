@@ -19,11 +19,8 @@ import (
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
-// Formats are the values of --output.
-var formats = []string{"table", "json", "yaml"}
-
 // Formats lists the values of --output.
-func Formats() []string { return append([]string(nil), formats...) }
+func Formats() []string { return []string{"table", "json", "yaml"} }
 
 // JSON writes a value, or raw JSON, indented.
 func JSON(w io.Writer, v any) error {

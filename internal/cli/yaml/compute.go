@@ -91,7 +91,7 @@ func ParseCompute(d *Document) (*Compute, error) {
 	}
 	switch kind {
 	case "virtualmachine":
-		outer["properties"] = machine(o)
+		outer["properties"] = distinct(o, machine(o))
 	case "amlcompute", "computeinstance":
 		outer["properties"] = cluster(o)
 	case "kubernetes":
@@ -107,7 +107,7 @@ func ParseCompute(d *Document) (*Compute, error) {
 		outer["properties"] = inner
 	case "synapsespark":
 	default:
-		outer["properties"] = map[string]any{"settings": driverSettings(o)}
+		outer["properties"] = distinct(o, map[string]any{"settings": driverSettings(o)})
 	}
 	c.Body = body
 	if o.has("name") {
@@ -191,6 +191,14 @@ func machine(o object) map[string]any {
 	return inner
 }
 
+// distinct adds the wish to attach although another compute looks like the same machine, as --distinct does.
+func distinct(o object, inner map[string]any) map[string]any {
+	if v, _ := o.boolean("distinct"); v {
+		inner["distinct"] = true
+	}
+	return inner
+}
+
 func passphrase(ssh object) string {
 	if v := ssh.text("passphrase"); v != "" {
 		return v
@@ -270,10 +278,8 @@ func ownSettings(o object) map[string]any {
 	if v := o.list("jump"); v != nil {
 		s["jump"] = v
 	}
-	for _, key := range []string{"use_agent"} {
-		if v, ok := o.boolean(key); ok {
-			s[key] = v
-		}
+	if v, ok := o.boolean("use_agent"); ok {
+		s["use_agent"] = v
 	}
 	return s
 }

@@ -18,9 +18,10 @@ func TestComputeBecomesTheBodyThatAzuresClientSends(t *testing.T) {
 		{"vm by schema, with a password", "$schema: https://x/vmCompute.schema.json\nssh_settings: {admin_username: bob, admin_password: pw, ssh_port: 2200}\ntags: {a: b}\nlocation: here", `{
 			"location":"here","tags":{"a":"b"},"properties":{"computeType":"VirtualMachine","computeLocation":"here",
 			"properties":{"sshPort":2200,"administratorAccount":{"username":"bob","password":"pw"}}}}`},
-		{"ours", "type: ssh\naddress: ssh://h\nssh_settings: {admin_username: bob, ssh_private_key_file: ./id, passphrase_file: pass, ssh_port: 2222}\njump: ssh://g\nslots: 2\nuse_agent: true\nsettings: {extra: [1]}", `{
-			"properties":{"computeType":"VirtualMachine","properties":{"settings":{"address":"ssh://h:2222","username":"bob","private_key":"KEY","passphrase":"word",
+		{"ours", "type: ssh\naddress: ssh://h\nssh_settings: {admin_username: bob, ssh_private_key_file: ./id, passphrase_file: pass, ssh_port: 2222}\njump: ssh://g\nslots: 2\nuse_agent: true\ndistinct: true\nsettings: {extra: [1]}", `{
+			"properties":{"computeType":"VirtualMachine","properties":{"distinct":true,"settings":{"address":"ssh://h:2222","username":"bob","private_key":"KEY","passphrase":"word",
 			"jump":["ssh://g"],"slots":2,"use_agent":true,"extra":[1]}}}}`},
+		{"a clone", "type: virtualmachine\naddress: ssh://bob@h\ndistinct: true", `{"properties":{"computeType":"VirtualMachine","properties":{"sshPort":22,"address":"ssh://bob@h","distinct":true}}}`},
 		{"local", "type: local\nslots: 1\nfolder: /x", `{"properties":{"computeType":"Local","properties":{"settings":{"slots":1,"folder":"/x"}}}}`},
 		{"amlcompute", "type: AmlCompute\nsize: S\ntier: low_priority\nmax_instances: 3\nalias: gpu", `{"properties":{"computeType":"AmlCompute","properties":{"vmSize":"S","vmPriority":"LowPriority",
 			"alias":"gpu","scaleSettings":{"minNodeCount":0,"maxNodeCount":3}}}}`},

@@ -23,7 +23,7 @@ const Anonymous = "CliV2AnonymousEnvironment"
 
 var environmentFields = []string{
 	"$schema", "name", "version", "image", "conda_file", "build", "os_type", "description", "tags", "properties", "inference_config", "id", "datastore",
-	"creation_context", "auto_increment_version", "latest_version", "creation_context",
+	"creation_context", "auto_increment_version", "latest_version",
 }
 
 func readEnvironment(o object) *Environment {

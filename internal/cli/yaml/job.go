@@ -3,6 +3,7 @@ package yaml
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/moorage-ml/moorage/internal/workspace"
@@ -163,11 +164,7 @@ func jobType(r *reader) error {
 		Message: fmt.Sprintf("%s: jobs of type %q are not run by Moorage yet", r.doc.where(where.Line, where.Column), clip(kind)),
 		Mend:    "write its steps as command jobs (type: command)",
 	}
-	known := false
-	for _, t := range otherTypes {
-		known = known || t == kind
-	}
-	if !known {
+	if !slices.Contains(otherTypes, kind) {
 		p.Class, p.Message = workspace.Invalid, fmt.Sprintf("%s: %q is not a type of job", r.doc.where(where.Line, where.Column), clip(kind))
 		p.Mend = "use type: command"
 		if near := nearest(kind, append([]string{"command"}, otherTypes...)); near != "" {

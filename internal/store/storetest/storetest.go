@@ -43,7 +43,7 @@ func Run(t *testing.T, fresh func(t testing.TB) string) {
 		{"JobNameIsUniqueInItsWorkspace", e.jobName},
 		{"JobListPagesNewestFirst", e.jobPages},
 		{"JobListFilters", e.jobFilters},
-		{"DueJobsComeByPriorityThenAge", e.dueJobs},
+		{"QueuedJobsComeByPriorityThenAge", e.queue},
 		{"StaleEpochWritesNothing", e.staleEpoch},
 		{"EndedJobNeverChangesItsState", e.endedJob},
 		{"CancelIsNotLostToAnOlderView", e.cancelRace},

@@ -1,5 +1,6 @@
-// Package filter reads MLflow's search grammar (mlflow.md §9): filter strings and order_by entries, each in one of several
-// vocabularies. It turns them into the store's conditions and never touches SQL. A fault of the user is always a
+// Package filter reads MLflow's search grammar (mlflow.md §9), filter strings and order_by entries, each in one of several
+// vocabularies, and the filters and orders of Azure's run history (azureml-v1.md §25). It turns them into the store's
+// conditions, clauses and orders, and never touches SQL. A fault of the user is always a
 // *workspace.Problem of class Invalid. The tracking package is its only caller.
 package filter
 

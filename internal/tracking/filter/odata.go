@@ -134,7 +134,7 @@ func (p *history) comparison() (store.Clause, error) {
 	if c.Null && c.Operator != store.Equal && c.Operator != store.NotEqual {
 		return c, p.problem("null can be compared with eq and ne only")
 	}
-	if historyTime[c.Field] && !c.Null {
+	if c.Field.IsTime() && !c.Null {
 		at, ok := moment(c.Text)
 		if !ok {
 			return c, historyProblem("the filter has a time that cannot be read: "+clip(c.Text), "write times as 2026-11-24T08:34:23Z")
@@ -213,8 +213,6 @@ var historyNames = map[string]store.HistoryField{
 	"target": store.HistoryTarget, "name": store.HistoryName, "displayname": store.HistoryName, "userid": store.HistoryUser,
 	"createdutc": store.HistoryCreated, "starttimeutc": store.HistoryStarted, "endtimeutc": store.HistoryEnded,
 }
-
-var historyTime = map[store.HistoryField]bool{store.HistoryCreated: true, store.HistoryStarted: true, store.HistoryEnded: true}
 
 func historyField(name string) (store.Clause, error) {
 	top, key, inside := strings.Cut(name, "/")

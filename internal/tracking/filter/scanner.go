@@ -66,13 +66,6 @@ func (s *scanner) stray() error {
 // name is an identifier as written: entity is empty when there is none.
 type name struct{ entity, key string }
 
-func (n name) String() string {
-	if n.entity == "" {
-		return n.key
-	}
-	return n.entity + "." + n.key
-}
-
 // identifier reads [entity "."] key. The first dot ends the entity; a key may be quoted in three ways.
 func (s *scanner) identifier() (name, error) {
 	if key, ok, err := s.quotedBy("`\"'"); ok || err != nil {

@@ -165,11 +165,7 @@ func (h handlers) page(w http.ResponseWriter, r *http.Request, item func(a track
 		one.Path = strings.TrimPrefix(a.Path+strings.TrimPrefix(b.Name, name), "/")
 		views[i] = item(one, b)
 	}
-	body := map[string]any{"value": views, "continuationToken": nil, "nextLink": nil}
-	if next != "" {
-		body["continuationToken"] = next
-	}
-	return api.WriteJSON(w, http.StatusOK, body)
+	return api.WriteJSON(w, http.StatusOK, map[string]any{"value": views, "continuationToken": api.OrNull(next), "nextLink": nil})
 }
 
 func (h handlers) list(w http.ResponseWriter, r *http.Request) error {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/moorage-ml/moorage/internal/api"
 	"github.com/moorage-ml/moorage/internal/control"
@@ -129,21 +128,15 @@ type request struct {
 }
 
 func view(d control.Dataset) registered {
-	created, modified := moment(d.Created), moment(d.Modified)
+	created, modified := api.FormatTime(d.Created), api.FormatTime(d.Modified)
 	if d.Tags == nil {
 		d.Tags = map[string]string{}
 	}
-	out := registered{
-		ID: d.ID, Name: d.Name, Tags: d.Tags, Type: d.Definition.Type, Visible: true, Created: created, Modified: modified,
+	return registered{
+		ID: d.ID, Name: d.Name, Description: api.OrNull(d.Description), Tags: d.Tags, Type: d.Definition.Type, Visible: true, Created: created, Modified: modified,
 		Latest: version{d.ID, strconv.Itoa(d.Version), d.Definition.ID, object(d.Definition.Properties), created, modified, d.Definition.Dataflow},
 	}
-	if d.Description != "" {
-		out.Description = &d.Description
-	}
-	return out
 }
-
-func moment(ms int64) string { return time.UnixMilli(ms).UTC().Format(api.TimeFormat) }
 
 func (h handlers) register(w http.ResponseWriter, r *http.Request) error {
 	var req request
@@ -216,17 +209,16 @@ func (h handlers) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body := map[string]any{"continuationToken": nil}
+	next := ""
 	if len(list) > limit {
 		list = list[:limit]
-		body["continuationToken"] = list[limit-1].Name
+		next = list[limit-1].Name
 	}
 	views := make([]registered, len(list))
 	for i, d := range list {
 		views[i] = view(d)
 	}
-	body["value"] = views
-	return api.WriteJSON(w, http.StatusOK, body)
+	return api.WriteJSON(w, http.StatusOK, map[string]any{"value": views, "continuationToken": api.OrNull(next)})
 }
 
 func (h handlers) unregister(w http.ResponseWriter, r *http.Request) error {

@@ -177,11 +177,7 @@ func (h handlers) list(w http.ResponseWriter, r *http.Request) error {
 	for i, d := range list {
 		views[i] = view(r, d, d.CredentialType, "")
 	}
-	body := map[string]any{"value": views, "continuationToken": nil, "nextLink": nil}
-	if next != "" {
-		body["continuationToken"] = next
-	}
-	return api.WriteJSON(w, http.StatusOK, body)
+	return api.WriteJSON(w, http.StatusOK, map[string]any{"value": views, "continuationToken": api.OrNull(next), "nextLink": nil})
 }
 
 func (h handlers) register(w http.ResponseWriter, r *http.Request) error { return h.put(w, r, false) }

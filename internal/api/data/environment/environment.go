@@ -94,11 +94,7 @@ func (h handlers) list(w http.ResponseWriter, r *http.Request) error {
 	for i, v := range list {
 		views[i] = view(v)
 	}
-	answer := map[string]any{"value": views, "continuationToken": nil}
-	if next != "" {
-		answer["continuationToken"] = next
-	}
-	return api.WriteJSON(w, http.StatusOK, answer)
+	return api.WriteJSON(w, http.StatusOK, map[string]any{"value": views, "continuationToken": api.OrNull(next)})
 }
 
 // view is a version as the client reads it. It needs python, docker and spark, and looks for the rest.

@@ -46,11 +46,11 @@ func (h handlers) experimentName(r *http.Request, s tracking.Scope) (string, err
 func experimentView(e store.Experiment) map[string]any {
 	tags, description := tracking.PeoplesExperimentTags(e)
 	v := map[string]any{
-		"experimentId": ExperimentID(e.WorkspaceID, e.Name), "name": e.Name, "description": orNull(description), "createdUtc": moment(e.Created),
-		"tags": tags, "archivedTime": nil, "latestCreatedRunUtc": nil, "artifactLocation": orNull(e.ArtifactLocation),
+		"experimentId": ExperimentID(e.WorkspaceID, e.Name), "name": e.Name, "description": api.OrNull(description), "createdUtc": api.FormatTime(e.Created),
+		"tags": tags, "archivedTime": nil, "latestCreatedRunUtc": nil, "artifactLocation": api.OrNull(e.ArtifactLocation),
 	}
 	if e.Stage == store.StageDeleted {
-		v["archivedTime"] = moment(e.Updated)
+		v["archivedTime"] = api.FormatTime(e.Updated)
 	}
 	return v
 }
@@ -180,5 +180,5 @@ func (h handlers) listExperiments(w http.ResponseWriter, r *http.Request) error 
 	for i, e := range list {
 		views[i] = experimentView(e)
 	}
-	return api.WriteJSON(w, http.StatusOK, map[string]any{"value": views, "continuationToken": orNull(next)})
+	return api.WriteJSON(w, http.StatusOK, map[string]any{"value": views, "continuationToken": api.OrNull(next)})
 }

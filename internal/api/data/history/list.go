@@ -63,7 +63,7 @@ func (h handlers) list(w http.ResponseWriter, r *http.Request, s tracking.Scope,
 			return err
 		}
 	}
-	body := map[string]any{"value": views, "continuationToken": orNull(next)}
+	body := map[string]any{"value": views, "continuationToken": api.OrNull(next)}
 	if next != "" && r.Method == http.MethodGet {
 		q := r.URL.Query()
 		q.Set("$continuationToken", next)

@@ -113,7 +113,7 @@ func (h handlers) olderMetrics(r *http.Request, s tracking.Scope, run, only stri
 
 func older(ws, run string, m tracking.Series, values []tracking.SeriesPoint) olderMetric {
 	o := olderMetric{
-		RunID: run, ID: authn.UUID(ws, "metric", run, m.Name), Type: m.Kind, Created: moment(values[0].Time / 1000), Name: m.Name,
+		RunID: run, ID: authn.UUID(ws, "metric", run, m.Name), Type: m.Kind, Created: api.FormatTime(values[0].Time / 1000), Name: m.Name,
 		NumCells: len(values), Cells: make([]json.RawMessage, len(values)),
 	}
 	for i, v := range values {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"time"
 
 	"github.com/moorage-ml/moorage/internal/api"
 	"github.com/moorage-ml/moorage/internal/authn"
@@ -26,14 +25,14 @@ func (h handlers) view(r *http.Request, run store.HistoryRun) (map[string]any, e
 	b := run.Record.RunBody
 	v := map[string]any{
 		"runId": run.ID, "runUuid": authn.UUID(ws.ID, "run", run.ID), "runNumber": number(run.Run),
-		"rootRunId": root, "rootRunUuid": authn.UUID(ws.ID, "run", root), "parentRunId": orNull(run.ParentID),
+		"rootRunId": root, "rootRunUuid": authn.UUID(ws.ID, "run", root), "parentRunId": api.OrNull(run.ParentID),
 		"experimentId": ExperimentID(ws.ID, run.Experiment), "dataContainerId": dataContainer(run.ID),
-		"name": orNull(b.Name), "displayName": run.Name, "description": orNull(description), "status": string(shown(r, run)),
-		"createdUtc": moment(run.CreatedAt()), "startTimeUtc": nil, "endTimeUtc": nil, "createdBy": user, "userId": user["userObjectId"],
+		"name": api.OrNull(b.Name), "displayName": run.Name, "description": api.OrNull(description), "status": string(shown(r, run)),
+		"createdUtc": api.FormatTime(run.CreatedAt()), "startTimeUtc": nil, "endTimeUtc": nil, "createdBy": user, "userId": user["userObjectId"],
 		"hidden":  run.Record.Hidden || run.Job != nil && run.Job.Archived,
-		"runType": orNull(run.Record.Type), "runTypeV2": raw(b.TypeV2, map[string]any{"orchestrator": "Execution", "traits": []string{}, "attribution": nil}),
-		"properties": texts(tracking.Properties(run)), "tags": tags, "target": orNull(target(run)), "scriptName": orNull(b.Script),
-		"primaryMetricName": orNull(b.Metric), "createdFrom": raw(b.From, nil), "runDefinition": raw(b.Definition, nil),
+		"runType": api.OrNull(run.Record.Type), "runTypeV2": raw(b.TypeV2, map[string]any{"orchestrator": "Execution", "traits": []string{}, "attribution": nil}),
+		"properties": texts(tracking.Properties(run)), "tags": tags, "target": api.OrNull(target(run)), "scriptName": api.OrNull(b.Script),
+		"primaryMetricName": api.OrNull(b.Metric), "createdFrom": raw(b.From, nil), "runDefinition": raw(b.Definition, nil),
 		"inputDatasets": raw(b.Inputs, []any{}), "outputDatasets": raw(b.Outputs, []any{}), "inputs": map[string]any{}, "outputs": outputs(run),
 		"warnings": warnings(run), "error": nil, "token": nil, "cancelUri": nil, "diagnosticsUri": nil,
 	}
@@ -64,13 +63,6 @@ func runURL(r *http.Request, run store.HistoryRun) string {
 	return api.BaseURL(r) + "/history/v1.0" + api.WorkspaceOf(r).Path() + "/experiments/" + url.PathEscape(run.Experiment) + "/runs/" + url.PathEscape(run.ID)
 }
 
-func orNull(s string) any {
-	if s == "" {
-		return nil
-	}
-	return s
-}
-
 // raw is JSON that a client wrote, or what stands for it.
 func raw(b json.RawMessage, otherwise any) any {
 	if len(b) == 0 || string(b) == "null" {
@@ -86,8 +78,6 @@ func texts(m map[string]string) map[string]string {
 	return m
 }
 
-func moment(ms int64) string { return time.UnixMilli(ms).UTC().Format(api.TimeFormat) }
-
 // addTimes adds when a run began and ended, once it did.
 func addTimes(v map[string]any, run store.HistoryRun) {
 	start, end := run.Start, run.End
@@ -97,10 +87,10 @@ func addTimes(v map[string]any, run store.HistoryRun) {
 		start = 0
 	}
 	if start > 0 {
-		v["startTimeUtc"] = moment(start)
+		v["startTimeUtc"] = api.FormatTime(start)
 	}
 	if end > 0 {
-		v["endTimeUtc"] = moment(end)
+		v["endTimeUtc"] = api.FormatTime(end)
 	}
 }
 

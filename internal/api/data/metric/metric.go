@@ -138,7 +138,7 @@ func (h handlers) list(w http.ResponseWriter, r *http.Request) error {
 	for i, m := range list {
 		views[i].Key.Name, views[i].Columns = m.Name, m.Columns
 	}
-	return api.WriteJSON(w, http.StatusOK, map[string]any{"value": views, "continuationToken": orNull(next)})
+	return api.WriteJSON(w, http.StatusOK, map[string]any{"value": views, "continuationToken": api.OrNull(next)})
 }
 
 func (h handlers) full(w http.ResponseWriter, r *http.Request) error {
@@ -174,16 +174,9 @@ func (h handlers) full(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	v := metric{DataContainerID: "dcid." + run, Name: m.Name, Columns: m.Columns, Value: make([]value, len(points)), Properties: properties{m.Kind}, Token: orNull(next)}
+	v := metric{DataContainerID: "dcid." + run, Name: m.Name, Columns: m.Columns, Value: make([]value, len(points)), Properties: properties{m.Kind}, Token: api.OrNull(next)}
 	for i, p := range points {
 		v.Value[i] = value{Created: time.UnixMicro(p.Time).UTC().Format(api.TimeFormat), Step: p.Step, Data: p.Data}
 	}
 	return api.WriteJSON(w, http.StatusOK, v)
-}
-
-func orNull(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }

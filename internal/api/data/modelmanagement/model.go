@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/moorage-ml/moorage/internal/api"
 	"github.com/moorage-ml/moorage/internal/control"
@@ -51,10 +50,10 @@ const assetScheme = "aml://asset/"
 
 func (h handlers) view(r *http.Request, m control.Model) model {
 	out := model{
-		ID: m.ID(), Name: m.Name, Version: m.Version, URL: assetScheme + m.Asset, MimeType: m.MimeType, Description: optional(m.Description),
-		Created: moment(m.Created), Modified: moment(m.Modified), Unpack: m.Unpack, Framework: optional(m.Framework), FrameworkVersion: optional(m.FrameworkVersion),
-		Parent: optional(m.Parent), Run: optional(m.Run), Experiment: optional(m.Experiment), Tags: m.Tags, Properties: m.Properties,
-		Datasets: m.Datasets, Derived: []string{}, SampleInput: optional(m.SampleInput), SampleOutput: optional(m.SampleOutput), Resources: m.Resources,
+		ID: m.ID(), Name: m.Name, Version: m.Version, URL: assetScheme + m.Asset, MimeType: m.MimeType, Description: api.OrNull(m.Description),
+		Created: api.FormatTime(m.Created), Modified: api.FormatTime(m.Modified), Unpack: m.Unpack, Framework: api.OrNull(m.Framework), FrameworkVersion: api.OrNull(m.FrameworkVersion),
+		Parent: api.OrNull(m.Parent), Run: api.OrNull(m.Run), Experiment: api.OrNull(m.Experiment), Tags: m.Tags, Properties: m.Properties,
+		Datasets: m.Datasets, Derived: []string{}, SampleInput: api.OrNull(m.SampleInput), SampleOutput: api.OrNull(m.SampleOutput), Resources: m.Resources,
 		CreatedBy: createdBy{h.principalID(r, m.CreatedBy), h.tenant, m.CreatedBy},
 	}
 	if m.Asset == "" { // another client registered it: its files are found by its own id
@@ -72,21 +71,12 @@ func (h handlers) view(r *http.Request, m control.Model) model {
 	return out
 }
 
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
-}
-
 func text(s *string) string {
 	if s == nil {
 		return ""
 	}
 	return *s
 }
-
-func moment(ms int64) string { return time.UnixMilli(ms).UTC().Format(api.TimeFormat) }
 
 func (h handlers) register(w http.ResponseWriter, r *http.Request) error {
 	var req model

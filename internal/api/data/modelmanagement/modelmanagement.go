@@ -107,9 +107,9 @@ type artifactName struct {
 }
 
 func assetView(a control.ModelAsset) asset {
-	out := asset{ID: a.ID, Name: a.Name, Run: optional(a.Run), Tags: map[string]string{}, Properties: map[string]string{}, Created: moment(a.Created)}
+	out := asset{ID: a.ID, Name: a.Name, Run: api.OrNull(a.Run), Tags: map[string]string{}, Properties: map[string]string{}, Created: api.FormatTime(a.Created)}
 	for _, n := range a.Artifacts {
-		out.Artifacts = append(out.Artifacts, artifactName{optional(n.ID), optional(n.Prefix)})
+		out.Artifacts = append(out.Artifacts, artifactName{api.OrNull(n.ID), api.OrNull(n.Prefix)})
 	}
 	return out
 }
