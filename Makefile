@@ -43,7 +43,7 @@ setup: ## Install what the tests need: Debian packages (as root), the Python cli
 test: setup build ## Run all tests. TESTFLAGS='-run X' narrows them, PKG=./internal/... too.
 	@files=$$(gofmt -l $(wildcard cmd internal test bench)); [ -z "$$files" ] || { echo "not formatted, run gofmt -w: $$files" >&2; exit 1; }
 	go vet ./...
-	@. test/environment && go test -json -p 2 -timeout 60m $(if $(CI),-count=1) $(TESTFLAGS) $(or $(PKG),./...) | go run ./test/summary
+	@. test/environment && go run ./test/summary -p 2 -timeout 60m $(if $(CI),-count=1) $(TESTFLAGS) $(or $(PKG),./...)
 
 soak: build ## Kill the server 1,000 times, on both databases and over SSH, and look for lost and doubled jobs.
 	@. test/environment && MOORAGE_KILLS=$(or $(KILLS),1000) go test -v -count=1 -timeout 120m -run 'EndsExactlyOnce|ChangesNothingWhenItWakes' ./test/e2e

@@ -179,7 +179,8 @@ func (c *Control) keep(ctx context.Context, row store.Compute, req AttachRequest
 	if err != nil {
 		return err
 	}
-	row.State, row.Health, row.HealthSince, row.Modified = store.ComputeSucceeded, store.Healthy, c.Clock.Millis(), c.Clock.Millis()
+	row.State, row.Health, row.HealthSince = store.ComputeSucceeded, store.Healthy, c.Clock.Millis()
+	row.Modified = max(row.HealthSince, row.Modified+1) // the version of what is open, so never the same twice
 	row.Slots = slots(settings, facts)
 	row.SecretID = row.ID
 	row.Due = &row.Modified // its holder watches its health from now on

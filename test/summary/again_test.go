@@ -2,9 +2,28 @@ package main
 
 import (
 	"io"
+	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 )
+
+func TestEndOfGoTestCounts(t *testing.T) {
+	for name, c := range map[string]struct {
+		script string
+		fine   bool
+	}{
+		"it passes":                         {`echo '{"Action":"pass","Package":"m/a","Test":"TestX"}'`, true},
+		"a test says why it fails":          {`echo '{"Action":"fail","Package":"m/a","Test":"TestX"}'; exit 1`, true},
+		"it fails, and all that ran passed": {`echo '{"Action":"pass","Package":"m/a","Test":"TestX"}'; exit 1`, false},
+		"it is killed":                      {`echo '{"Action":"pass","Package":"m/a","Test":"TestX"}'; kill -9 $$`, false},
+	} {
+		s := &summary{w: io.Discard, output: map[key]*strings.Builder{}, times: map[string]float64{}}
+		if err := s.run(exec.Command("sh", "-c", c.script)); (err == nil) != c.fine {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
 
 func TestWhatFailedIsRunAgainByItsLeaves(t *testing.T) {
 	exam := []key{{"m/a", "TestExam/Logs"}, {"m/a", "TestExam"}, {"m/b", "TestX"}}

@@ -1,6 +1,6 @@
-// Command summary reads the output of go test -json and prints what a person wants of it: a line a package, the whole
-// output of what failed, why tests were skipped, the slowest packages, and the counts. It fails if a test did, or if
-// none ran. It is run by make test.
+// Command summary runs go test with its own arguments and prints what a person wants of it: a line a package, the whole
+// output of what failed, why tests were skipped, the slowest packages, and the counts. It fails if a test did, if none
+// ran, or if go test failed for no test that is seen. It is run by make test.
 //
 // Tests wait for real engines on machines that others use too. So the few that failed are run once more, each alone; one
 // that passes then is named as unsteady and does not fail the run.
@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 )
@@ -48,14 +49,36 @@ type summary struct {
 
 func main() {
 	s := &summary{w: os.Stdout, output: map[key]*strings.Builder{}, times: map[string]float64{}}
-	if err := s.read(os.Stdin); err != nil {
+	err := s.run(exec.Command("go", append([]string{"test", "-json"}, os.Args[1:]...)...))
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "summary:", err)
+	} else {
+		s.again(runAlone)
+	}
+	if !s.print() || err != nil {
 		os.Exit(1)
 	}
-	s.again(runAlone)
-	if !s.print() {
-		os.Exit(1)
+}
+
+// run reads the events of a go test. That it fails is no error where a failed test says why.
+func (s *summary) run(test *exec.Cmd) error {
+	test.Stderr = os.Stderr
+	events, err := test.StdoutPipe()
+	if err != nil {
+		return err
 	}
+	if err := test.Start(); err != nil {
+		return err
+	}
+	if err := s.read(events); err != nil {
+		_ = test.Process.Kill()
+		_ = test.Wait()
+		return err
+	}
+	if err := test.Wait(); err != nil && len(s.failed) == 0 {
+		return fmt.Errorf("go test: %w", err)
+	}
+	return nil
 }
 
 func (s *summary) read(r io.Reader) error {
