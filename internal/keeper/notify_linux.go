@@ -30,9 +30,10 @@ func newNotifier() *notifier {
 	return n
 }
 
+// close does not wait: the kernel closes an inotify instance only after a grace period of many milliseconds.
 func (n *notifier) close() {
 	if n.f != nil {
-		_ = n.f.Close()
+		go func() { _ = n.f.Close() }() // ends after that period
 	}
 }
 
