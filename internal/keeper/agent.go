@@ -68,7 +68,7 @@ func RunAgent(ctx context.Context, in io.Reader, out io.Writer, opts AgentOption
 		return err
 	}
 	closer, _ := in.(io.Closer)
-	sess, err := yamux.Server(readWriteCloser{in, out, closerFunc(func() error {
+	sess, err := yamux.Server(readWriteCloser{in, &joined{w: out}, closerFunc(func() error {
 		if closer != nil {
 			return closer.Close()
 		}

@@ -92,7 +92,7 @@ func dial(ctx context.Context, rwc io.ReadWriteCloser, opts Options) (*Client, e
 			Mend:    "remove the keeper program from the target's folder; the server places its own again",
 		})
 	}
-	sess, err := yamux.Client(readWriteCloser{br, rwc, rwc}, muxConfig(opts.Log))
+	sess, err := yamux.Client(readWriteCloser{br, &joined{w: rwc}, rwc}, muxConfig(opts.Log))
 	if err != nil {
 		return nil, fmt.Errorf("keeper: dial: %w", err)
 	}

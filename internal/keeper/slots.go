@@ -57,7 +57,8 @@ func allot(ctx context.Context, r root, turn *place, spec specRecord, waits func
 	if err != nil || got != nil {
 		return got, err
 	}
-	waits(waitReason(spec, "all that it needs is in use"))
+	late = time.AfterFunc(showWaiting, func() { waits(waitReason(spec, "all that it needs is in use")) })
+	defer late.Stop()
 	return waitRoom(ctx, dir, slots, gpus, spec)
 }
 

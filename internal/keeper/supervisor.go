@@ -263,10 +263,10 @@ func (s *supervisor) allot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.slot, err = allot(ctx, s.root, turn, s.spec, s.waits)
+	slot, err := allot(ctx, s.root, turn, s.spec, s.waits)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lacks = nil
+	s.slot, s.lacks = slot, nil
 	return err
 }
 
@@ -274,6 +274,9 @@ func (s *supervisor) allot(ctx context.Context) error {
 func (s *supervisor) waits(reason *workspace.Problem) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.slot != nil {
+		return // it came a moment late
+	}
 	if s.lacks = reason; !s.told {
 		s.waiting()
 	}
