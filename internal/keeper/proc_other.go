@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"syscall"
+	"time"
 )
 
 // Elsewhere than on Linux there is no subreaper and no /proc: a job's tree is its process group, and what leaves the group
@@ -37,5 +38,7 @@ func endMarked(string) error { return nil }
 func becomeReaper() error { return nil }
 
 func commandAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
+
+func timerSlack(time.Duration) {}
 
 func peak(u *syscall.Rusage) int64 { return u.Maxrss }

@@ -173,6 +173,7 @@ func startTree(argv, env []string, dir string, out *os.File, attr *syscall.SysPr
 	go func() { // ends with the tree
 		// The command is to die with the thread that started it, which must therefore live as long.
 		runtime.LockOSThread()
+		timerSlack(usualSlack)
 		t.pid, err = syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{
 			Dir: dir, Env: env, Files: []uintptr{null.Fd(), out.Fd(), out.Fd()}, Sys: attr,
 		})

@@ -178,13 +178,18 @@ func (s *supervisor) record(x Exit) error {
 	}
 }
 
-// say writes into the lock's file who holds it.
-func (s *supervisor) say() error {
+// thisProcess is what the lock of a job says that this process has.
+var thisProcess = sync.OnceValue(func() holder {
 	h := holder{PID: os.Getpid()}
 	if p, err := readProcess(h.PID); err == nil {
 		h.Start = p.start
 	}
-	b, err := json.Marshal(h)
+	return h
+})
+
+// say writes into the lock's file who holds it.
+func (s *supervisor) say() error {
+	b, err := json.Marshal(thisProcess())
 	if err != nil {
 		return err
 	}
