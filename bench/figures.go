@@ -102,7 +102,7 @@ func submitCLI(ctx context.Context, r *rig, f *figure) error {
 
 func tinyJobs(ctx context.Context, r *rig, f *figure) error {
 	const n = 1000
-	return f.ratio(1, "local: xargs -P 2 on this machine", func() (time.Duration, error) {
+	return f.ratio(3, "local: xargs -P 2 on this machine", func() (time.Duration, error) {
 		return timed(func() error {
 			names := make(chan string, n)
 			errs := make(chan error, 8)

@@ -307,7 +307,7 @@ func (a *agent) fence(epoch int64) (*fileLock, error) {
 }
 
 func (a *agent) epoch() (int64, error) {
-	b, err := os.ReadFile(a.root.file("epoch"))
+	b, err := readFile(a.root.file("epoch"))
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil
 	}

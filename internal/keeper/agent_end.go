@@ -112,13 +112,11 @@ func (a *agent) discard(ctx context.Context, key string) error {
 	}
 	defer own.release()
 	// By another name first: half a folder must not look like a job.
-	gone, err := os.MkdirTemp(a.root.jobs(), ".gone-")
-	if err != nil {
+	gone := a.root.job(".gone-" + randomMark())
+	if err := os.Rename(dir, gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.Rename(dir, filepath.Join(gone, "job")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
+	keepUntouched(a.root, filepath.Join(gone, dirCode))
 	return removeTree(gone)
 }
 

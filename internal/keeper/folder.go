@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/moorage-ml/moorage/internal/workspace"
@@ -24,6 +26,7 @@ import (
 //	  objects/ab/HASH            objects;  roots/HASH: last use of a tree
 //	  tools/HASH, env/HASH/      programs and environments;  env/HASH.lock
 //	  spare/HASH/                a placed copy of a large tree, for the next job
+//	  untouched/N/               a working directory that a job without code left as it was, for the next such job
 //	  ca/HASH                    a CA bundle, linked into the jobs that use it
 //	  way.json                   how jobs found the name for uploads lately, see names.go
 //	  agent.sock                 the newest agent
@@ -154,7 +157,7 @@ func writeRecord(dir, name string, v any, durable bool) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, name+".new"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := openFile(filepath.Join(dir, name+".new"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -172,12 +175,35 @@ func writeRecord(dir, name string, v any, durable bool) error {
 }
 
 func syncDir(dir string) error {
-	d, err := os.Open(dir)
+	d, err := openFile(dir, os.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = d.Close() }()
 	return d.Sync()
+}
+
+// openFile is os.OpenFile for regular files and folders: it does not find out whether the runtime can poll the file, which
+// takes five more calls of the kernel.
+func openFile(path string, flag int, mode fs.FileMode) (*os.File, error) {
+	for {
+		fd, err := syscall.Open(path, flag|syscall.O_CLOEXEC, uint32(mode))
+		if err == nil {
+			return os.NewFile(uintptr(fd), path), nil
+		}
+		if !errors.Is(err, syscall.EINTR) {
+			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := openFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	return io.ReadAll(f)
 }
 
 const maxRecord = maxFrame
@@ -192,7 +218,7 @@ func readRecord(dir, name string, v any) error {
 	if !info.Mode().IsRegular() || info.Size() > maxRecord {
 		return fmt.Errorf("keeper: %s is not a record", path)
 	}
-	b, err := os.ReadFile(path)
+	b, err := readFile(path)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ const (
 
 // takeLock opens or makes the file and locks it. Without wait it returns nil, nil if another holds it.
 func takeLock(path string, mode lockMode, wait bool) (*fileLock, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := openFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (l *fileLock) release() {
 
 // lockHeld tells whether any process holds a lock on the file. A file that is not there is not locked.
 func lockHeld(path string) (bool, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := openFile(path, os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}

@@ -73,13 +73,19 @@ func (s *supervisor) prepareLog() (*os.File, error) {
 	return s.prepare, nil
 }
 
-// code places the snapshot as the working directory, with the folders that Azure ML promises in it.
+// promised are the folders that Azure ML promises in the working directory.
+var promised = []string{"logs", "outputs"}
+
+// code places the snapshot as the working directory.
 func (s *supervisor) code(ctx context.Context, tree snapshot.Hash) error {
 	dir := filepath.Join(s.dir, dirCode)
 	if err := os.RemoveAll(dir); err != nil { // of an attempt that was killed halfway
 		return err
 	}
 	if tree == "" {
+		if takeUntouched(s.root, dir) {
+			return nil
+		}
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			return err
 		}
@@ -88,7 +94,7 @@ func (s *supervisor) code(ctx context.Context, tree snapshot.Hash) error {
 			return err
 		}
 	}
-	for _, name := range []string{"outputs", "logs"} {
+	for _, name := range promised {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}

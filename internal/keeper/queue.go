@@ -54,7 +54,7 @@ func (p *place) wait(ctx context.Context) error {
 		if err != nil || before == "" {
 			return err
 		}
-		f, err := os.OpenFile(before, os.O_RDWR, 0)
+		f, err := openFile(before, os.O_RDWR, 0)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -133,7 +133,9 @@ func (p *reporter) bye(stand bool, signals <-chan os.Signal) *assignment {
 func (p *reporter) tell(n note) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n.Key = p.key
+	if n.Key = p.key; n.Key == "" {
+		return false // it is late, the job is over
+	}
 	if n.Bye {
 		p.key = ""
 	}

@@ -16,9 +16,12 @@ import (
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
+// showRunning is how long a command runs before that is worth telling: the end of a short one tells all.
+const showRunning = 50 * time.Millisecond
+
 // command runs the job's command, and ends only when its whole tree of processes has.
 func (s *supervisor) command(ctx context.Context) Exit {
-	log, err := os.OpenFile(filepath.Join(s.dir, fileLog), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	log, err := openFile(filepath.Join(s.dir, fileLog), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return s.failed(ctx, err)
 	}
@@ -47,9 +50,10 @@ func (s *supervisor) command(ctx context.Context) Exit {
 			Mend: "check that /bin/sh is there and that its arguments and environment are not too long",
 		}}
 	}
-	s.agent.changed()
+	running := time.AfterFunc(showRunning, s.agent.changed)
 	limit := newLimiter(filepath.Join(s.dir, fileLog), s.spec.Job.logLimit())
 	x := s.wait(ctx, t)
+	running.Stop()
 	s.clean = ctx.Err() == nil
 	s.slot.release() // its processes are gone; the next job need not wait for the disk
 	x.LogSize, x.LogDropped = limit.finish()
@@ -163,7 +167,7 @@ type tree struct {
 
 // startTree starts a command in a session of its own. Standard output and error are the file itself, never a pipe.
 func startTree(argv, env []string, dir string, out *os.File, attr *syscall.SysProcAttr) (*tree, error) {
-	null, err := os.Open(os.DevNull)
+	null, err := openFile(os.DevNull, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}

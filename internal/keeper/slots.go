@@ -152,7 +152,7 @@ func count(n int) []string {
 func openAll(dir, prefix string, names []string) ([]*os.File, error) {
 	var out []*os.File
 	for _, n := range names {
-		f, err := os.OpenFile(filepath.Join(dir, prefix+n), os.O_RDWR|os.O_CREATE, 0o600)
+		f, err := openFile(filepath.Join(dir, prefix+n), os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
 			closeAll(out)
 			return nil, err

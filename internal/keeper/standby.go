@@ -55,7 +55,7 @@ func (a *agent) standby(s *seat, program string) bool {
 	s.give("")
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.ended || len(a.seats) >= 2*a.slots() {
+	if a.ended || len(a.seats) >= 2*a.slots()+2 {
 		return false
 	}
 	a.seats = append(a.seats, s)
