@@ -220,12 +220,6 @@ type given struct {
 	Place   int               `json:"place,omitempty"` // in the queue, inherited as placeFD; 0: the supervisor takes one
 }
 
-// See timerSlack.
-const (
-	supervisorSlack = 500 * time.Microsecond
-	usualSlack      = 50 * time.Microsecond
-)
-
 // start makes the job's folder and its supervisor. The lock is taken here and inherited by the supervisor, so there is no
 // moment at which a job that is being started looks abandoned, and two submits at once start one.
 func (a *agent) start(dir, key string, spec specRecord, secrets map[string]string) (Status, error) {
@@ -283,12 +277,7 @@ func (a *agent) start(dir, key string, spec specRecord, secrets map[string]strin
 	if err != nil {
 		return Status{}, err
 	}
-	runtime.LockOSThread()
-	timerSlack(supervisorSlack)
-	err = cmd.Start()
-	timerSlack(usualSlack)
-	runtime.UnlockOSThread()
-	if err != nil {
+	if err := cmd.Start(); err != nil {
 		return Status{}, fmt.Errorf("keeper: the supervisor cannot be started: %w", err)
 	}
 	go func() { // ends with the supervisor

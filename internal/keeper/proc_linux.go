@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -207,11 +208,36 @@ func commandAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// timerSlack sets how late the kernel may wake this thread, and those that it starts. Commands get the kernel's usual
-// value. A supervisor does nothing that is due to the microsecond, but the Go runtime looks every 20 of them whether a
-// program that is awake needs another thread: with one supervisor a job that costs more than what supervisors do.
-func timerSlack(d time.Duration) {
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(d.Nanoseconds()), 0, 0, 0)
+// How late the kernel may wake a thread. A keeper does nothing that is due to the microsecond, but while it is awake the Go
+// runtime looks every 20 of them whether it needs another thread, which costs more than what the keeper does.
+const (
+	keeperSlack = 500 * time.Microsecond
+	usualSlack  = 50 * time.Microsecond // the kernel's own value
+)
+
+// relax starts this program once more if its timers are the usual ones. The slack is a thread's and passes to the threads
+// and processes that it starts, and the runtime's are there before any code of ours runs.
+func relax() error {
+	slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
+	if err != nil || slack != int(usualSlack) {
+		return err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(keeperSlack), 0, 0, 0); err != nil {
+		return err
+	}
+	defer usualTimers()
+	return syscall.Exec(exe, os.Args, os.Environ())
+}
+
+// usualTimers gives this thread, and the commands that it starts, the kernel's own slack.
+func usualTimers() {
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(usualSlack), 0, 0, 0)
 }
 
 // peak is the memory of the largest process of a reaped one and those that it reaped, in bytes. After a fork it begins with

@@ -16,7 +16,7 @@ func TestTimersOfASupervisorMayBeLateAndThoseOfItsJobMayNot(t *testing.T) {
 	if err != nil {
 		t.Skipf("this kernel does not tell the slack of another process: %v", err)
 	}
-	if got := strings.TrimSpace(string(b)); got != fmt.Sprint(supervisorSlack.Nanoseconds()) {
+	if got := strings.TrimSpace(string(b)); got != fmt.Sprint(keeperSlack.Nanoseconds()) {
 		t.Errorf("a supervisor's slack is %s ns", got)
 	}
 	check(t, c.Cancel(t.Context(), "J1.1", 1))

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"syscall"
-	"time"
 )
 
 // Elsewhere than on Linux there is no subreaper and no /proc: a job's tree is its process group, and what leaves the group
@@ -39,6 +38,8 @@ func becomeReaper() error { return nil }
 
 func commandAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
 
-func timerSlack(time.Duration) {}
+func relax() error { return nil }
+
+func usualTimers() {}
 
 func peak(u *syscall.Rusage) int64 { return u.Maxrss }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -27,7 +28,7 @@ func (s *supervisor) command(ctx context.Context) Exit {
 	}
 	defer func() { _ = log.Close() }()
 	s.mark = randomMark()
-	text := substitute(s.spec.Job.Command, s.paths)
+	text := direct(substitute(s.spec.Job.Command, s.paths))
 	env := s.environ()
 	started := startRecord{Format: format, Boot: s.boot(), Mark: s.mark, Started: time.Now().UTC()}
 	// From here on it may have run. Should the machine lose power now, nobody starts it again.
@@ -70,6 +71,18 @@ func (s *supervisor) command(ctx context.Context) Exit {
 		x.Problem = &workspace.Problem{Code: "LogIncomplete", Message: "the log may be incomplete", Cause: err.Error(), Warning: true, Mend: "look at the target's disk"}
 	}
 	return x
+}
+
+// simple is a command that a shell may become: a path or a Python, and words without operators.
+var simple = regexp.MustCompile("^(?:[\\w.-]*/[\\w./-]+|python[0-9.]*)(?:[ \t]+(?:[\\w@%+=:,./-]|'[^']*'|\"[^\"\\\\$`]*\")+)*$")
+
+// direct lets the shell become a simple command. Some do so by themselves. Others stay as its parent, a process more for as
+// long as the job runs, and make an exit code of the signal that ended it.
+func direct(text string) string {
+	if word := strings.TrimSpace(text); simple.MatchString(word) {
+		return "exec " + word
+	}
+	return text
 }
 
 // wait waits for the command, ends the tree, and says how it went.
@@ -177,7 +190,7 @@ func startTree(argv, env []string, dir string, out *os.File, attr *syscall.SysPr
 	go func() { // ends with the tree
 		// The command is to die with the thread that started it, which must therefore live as long.
 		runtime.LockOSThread()
-		timerSlack(usualSlack)
+		usualTimers()
 		t.pid, err = syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{
 			Dir: dir, Env: env, Files: []uintptr{null.Fd(), out.Fd(), out.Fd()}, Sys: attr,
 		})
