@@ -275,13 +275,18 @@ func thisKeeper() []string {
 }
 
 // start starts a job's command, with its own hosts file if it has one.
-func (n *names) start(argv, env []string, dir string, out *os.File) (*tree, error) {
+func (n *names) start(command string, env []string, dir string, out *os.File) (*tree, error) {
+	shell := []string{"/bin/sh", "-c", command}
 	if n != nil && n.hosts != "" {
-		if t, err := startTree(inNamespace(thisKeeper(), n.hosts, argv...), env, dir, out, mountNamespace()); err == nil {
+		if t, err := startTree(inNamespace(thisKeeper(), n.hosts, shell...), env, dir, out, mountNamespace()); err == nil {
 			return t, nil
 		}
+	} else if argv := simpleCommand(command, env); argv != nil {
+		if t, err := startTree(argv, env, dir, out, commandAttr()); err == nil {
+			return t, nil
+		} // otherwise let the shell say why
 	}
-	return startTree(argv, env, dir, out, commandAttr())
+	return startTree(shell, env, dir, out, commandAttr())
 }
 
 // host is name:port, or nothing if the job did not ask.

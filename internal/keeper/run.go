@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -28,7 +27,7 @@ func (s *supervisor) command(ctx context.Context) Exit {
 	}
 	defer func() { _ = log.Close() }()
 	s.mark = randomMark()
-	text := direct(substitute(s.spec.Job.Command, s.paths))
+	text := substitute(s.spec.Job.Command, s.paths)
 	env := s.environ()
 	started := startRecord{Format: format, Boot: s.boot(), Mark: s.mark, Started: time.Now().UTC()}
 	// From here on it may have run. Should the machine lose power now, nobody starts it again.
@@ -44,7 +43,7 @@ func (s *supervisor) command(ctx context.Context) Exit {
 		timer := time.AfterFunc(time.Until(started.Started.Add(s.spec.Job.Timeout)), func() { cancel(errTimedOut) })
 		defer timer.Stop()
 	}
-	t, err := s.names.start([]string{"/bin/sh", "-c", text}, env, filepath.Join(s.dir, dirCode), log)
+	t, err := s.names.start(text, env, filepath.Join(s.dir, dirCode), log)
 	if err != nil {
 		return Exit{Outcome: Failed, Code: -1, Problem: &workspace.Problem{
 			Code: "CommandNotStarted", Message: "the command could not be started", Cause: err.Error(),
@@ -71,18 +70,6 @@ func (s *supervisor) command(ctx context.Context) Exit {
 		x.Problem = &workspace.Problem{Code: "LogIncomplete", Message: "the log may be incomplete", Cause: err.Error(), Warning: true, Mend: "look at the target's disk"}
 	}
 	return x
-}
-
-// simple is a command that a shell may become: a path or a Python, and words without operators.
-var simple = regexp.MustCompile("^(?:[\\w.-]*/[\\w./-]+|python[0-9.]*)(?:[ \t]+(?:[\\w@%+=:,./-]|'[^']*'|\"[^\"\\\\$`]*\")+)*$")
-
-// direct lets the shell become a simple command. Some do so by themselves. Others stay as its parent, a process more for as
-// long as the job runs, and make an exit code of the signal that ended it.
-func direct(text string) string {
-	if word := strings.TrimSpace(text); simple.MatchString(word) {
-		return "exec " + word
-	}
-	return text
 }
 
 // wait waits for the command, ends the tree, and says how it went.

@@ -43,24 +43,6 @@ func TestSubstituteQuotesAsThePlaceDemands(t *testing.T) {
 	}
 }
 
-func TestOnlyASimpleCommandTakesTheShellsPlace(t *testing.T) {
-	for _, text := range []string{
-		"/usr/bin/python3 -c 'print(1); x = \"$HOME\"'", "python train.py --data /my/data --lr 0.1", "./train.sh", " python3.11 -m pkg.train --name=\"a b\"\n",
-	} {
-		if got := direct(text); got != "exec "+strings.TrimSpace(text) {
-			t.Errorf("%q became %q", text, got)
-		}
-	}
-	for _, text := range []string{
-		"python a.py; echo", "python a.py && python b.py", "python a.py | tee x", "python a.py > x", "A=1 python a.py", "echo hello", "cd x", "python a.py &",
-		"python a.py\npython b.py", "python \"$(date)\"", "python `date`", "python $X", "/a/b=1 c", "python 'a", "(python a.py)", "python a.py # what", "exit 3", "", "python a.py\\\n", ". ./env", "! ./x",
-	} {
-		if got := direct(text); got != text {
-			t.Errorf("%q became %q", text, got)
-		}
-	}
-}
-
 func FuzzFrame(f *testing.F) {
 	var b bytes.Buffer
 	_ = writeFrame(&b, request{Op: opStatus, Keys: []string{"J.1"}})
