@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -183,6 +184,47 @@ func TestKilledSupervisorMeansLostAndTheTreeIsEnded(t *testing.T) {
 	nonesAlive(t, pids(t, r, "J1.1"))
 	if s := submit(t, c, "J1.1", Job{Command: "echo again"}); s.Phase != Ended || s.Exit.Outcome != Lost {
 		t.Errorf("submitted again: %+v", s)
+	}
+}
+
+// The kernel gives numbers of processes again. Here the lock's file is made to name a bystander, as if its number had been
+// the supervisor's.
+func TestABystanderWithTheNumberOfASupervisorIsLeftAlone(t *testing.T) {
+	r := newRig(t)
+	c := r.dial()
+	bystander := exec.Command("sleep", "300")
+	check(t, bystander.Start())
+	over := make(chan struct{})
+	go func() { // ends with the bystander
+		_ = bystander.Wait()
+		close(over)
+	}()
+	t.Cleanup(func() { _ = bystander.Process.Kill() })
+	p, err := readProcess(bystander.Process.Pid)
+	check(t, err)
+	claim := func(key string) {
+		b, err := json.Marshal(holder{PID: p.pid, Start: p.start - 1})
+		check(t, err)
+		check(t, os.WriteFile(filepath.Join(r.dir(key), fileLockName), b, 0o600))
+	}
+	for _, key := range []string{"J1.1", "J2.1"} {
+		submit(t, c, key, Job{Command: "echo ready; sleep 300"})
+		untilLog(t, r, key, "ready")
+		supervisor := supervisorOf(t, r, key)
+		claim(key)
+		if key == "J2.1" {
+			check(t, syscall.Kill(supervisor, syscall.SIGKILL))
+		}
+		check(t, c.Cancel(t.Context(), key, 1))
+		if x := wait(t, c, key); x.Outcome != Canceled {
+			t.Errorf("%s: %+v", key, x)
+		}
+		check(t, c.Release(t.Context(), key, 1))
+	}
+	select {
+	case <-over:
+		t.Error("the bystander was ended")
+	default:
 	}
 }
 

@@ -319,7 +319,7 @@ func portIsReached(t *testing.T, b bench) {
 
 func engineDies(t *testing.T, b bench) {
 	target := b.attach(t, nil)
-	h := submit(t, target, job(target, "echo begun; sleep 2; echo over"))
+	h := submit(t, target, job(target, "echo begun; sleep 5; echo over"))
 	until(t, target, h, compute.Running)
 	b.Stop(t)
 	_, err := target.Status(t.Context(), []compute.Handle{h})
