@@ -215,9 +215,15 @@ const (
 	usualSlack  = 50 * time.Microsecond // the kernel's own value
 )
 
+// relaxed is set in the environment of the second start, which is the last even where the slack does not outlive it.
+const relaxed = "MOORAGE_KEEPER_RELAXED"
+
 // relax starts this program once more if its timers are the usual ones. The slack is a thread's and passes to the threads
 // and processes that it starts, and the runtime's are there before any code of ours runs.
 func relax() error {
+	if os.Getenv(relaxed) != "" {
+		return os.Unsetenv(relaxed)
+	}
 	slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
 	if err != nil || slack != int(usualSlack) {
 		return err
@@ -232,7 +238,7 @@ func relax() error {
 		return err
 	}
 	defer usualTimers()
-	return syscall.Exec(exe, os.Args, os.Environ())
+	return syscall.Exec(exe, os.Args, append(os.Environ(), relaxed+"=1"))
 }
 
 // usualTimers gives this thread, and the commands that it starts, the kernel's own slack.
