@@ -70,6 +70,11 @@ func submit(t *testing.T, target *Target, j compute.Job) compute.Handle {
 func until(t *testing.T, target *Target, h compute.Handle, phase compute.Phase) compute.Status {
 	t.Helper()
 	var s compute.Status
+	defer func() {
+		if s.Phase != phase {
+			t.Logf("the job's last status: %+v", s)
+		}
+	}()
 	engine.Eventually(t, waitLimit, "job "+string(phase), func() bool {
 		all, err := target.Status(context.Background(), []compute.Handle{h})
 		if err != nil {
