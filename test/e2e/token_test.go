@@ -25,6 +25,7 @@ func TestNoTokenThatDoesNotCountOpensARoute(t *testing.T) {
 	p.mustSubmit("job", `printf %s "$MLFLOW_TRACKING_TOKEN" > `+shared+`/new; mv `+shared+`/new `+shared+`/token; sleep 300`, on("local"))
 	var credential []byte
 	until(t, "the job has its credential", func() bool { credential, _ = os.ReadFile(filepath.Join(shared, "token")); return len(credential) > 0 })
+	until(t, "the job is told to run", func() bool { v, err := p.show(t.Context(), "job"); return err == nil && v.State == "Running" })
 	good := p.exchange(p.token)
 	if _, err := p.send(t.Context(), http.MethodGet, native+"/jobs", good, nil, nil); err != nil {
 		t.Errorf("a good token: %v", err)

@@ -117,7 +117,7 @@ func TestScriptRunsInEverySh(t *testing.T) {
 					t.Error(err)
 				}
 				want := "agent agent --root " + folder + "\n"
-				if got := string(rest); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "hello \x00\xff\n") || strings.Contains(got, "077") {
+				if got := string(rest); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "hello \x00\xff\n") || strings.Contains(got, "\n0077\n") {
 					t.Errorf("the agent's output: %q %s", got, said.String())
 				}
 				if left, _ := filepath.Glob(folder + "/bin/*"); len(left) != 1 {

@@ -141,7 +141,8 @@ func (l *link) agent(ctx context.Context, conn *sshx.Client) (io.ReadWriteCloser
 	return s, nil
 }
 
-// openSession opens a channel. One that the machine does not answer about is given up with ctx.
+// openSession opens a channel. One that the machine does not answer about is given up with ctx, and with the connection:
+// x/crypto/ssh lets one wait for ever that is asked for while its connection ends.
 func openSession(ctx context.Context, conn *sshx.Client) (ssh.Channel, <-chan *ssh.Request, error) {
 	type result struct {
 		ch   ssh.Channel
@@ -149,7 +150,7 @@ func openSession(ctx context.Context, conn *sshx.Client) (ssh.Channel, <-chan *s
 		err  error
 	}
 	got := make(chan result, 1)
-	go func() { // ends with the connection at the latest
+	go func() {
 		ch, reqs, err := conn.OpenChannel("session", nil)
 		got <- result{ch, reqs, err}
 	}()
@@ -162,11 +163,17 @@ func openSession(ctx context.Context, conn *sshx.Client) (ssh.Channel, <-chan *s
 			return nil, nil, unreachable(r.err, "SessionRefused", "the machine refuses a session", no.Message,
 				"raise MaxSessions in sshd_config on the machine, or log in as another user")
 		}
-		return nil, nil, unreachable(r.err, "ConnectionLost", "the connection was lost", r.err.Error(), "nothing needs doing: the server connects again")
+		return nil, nil, connectionLost(r.err)
+	case <-conn.Done():
+		return nil, nil, connectionLost(io.EOF)
 	case <-ctx.Done():
 		_ = conn.Close() // a machine that does not open a session is as good as gone
 		return nil, nil, context.Cause(ctx)
 	}
+}
+
+func connectionLost(err error) error {
+	return unreachable(err, "ConnectionLost", "the connection was lost", err.Error(), "nothing needs doing: the server connects again")
 }
 
 func unreachable(err error, code, message, cause, mend string) error {

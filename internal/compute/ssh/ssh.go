@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/moorage-ml/moorage/internal/compute"
 	"github.com/moorage-ml/moorage/internal/compute/internal/kept"
@@ -72,9 +71,6 @@ func (Driver) Schema() json.RawMessage { return json.RawMessage(schema) }
 // Limits are none.
 func (Driver) Limits() compute.Limits { return compute.Limits{} }
 
-// connectLimit bounds logging in and starting an agent, placing it the first time included.
-const connectLimit = 3 * time.Minute
-
 // Open reads the settings, logs in and starts an agent. Without host_key any machine is taken; Probe tells the key that it
 // showed, and the open target holds on to it. Whoever attaches pins it.
 func (Driver) Open(ctx context.Context, settings json.RawMessage, env compute.Env) (compute.Target, error) {
@@ -89,14 +85,8 @@ func (Driver) Open(ctx context.Context, settings json.RawMessage, env compute.En
 	t := kept.New(env, kept.Options{
 		Dial: l.dial, Slots: s.Slots, GPUs: s.GPUs, HideGPUs: s.HideGPUs, Facts: l.facts, CloseTransport: l.close,
 	})
-	limit, cancel := context.WithTimeout(ctx, connectLimit)
-	defer cancel()
-	if err := t.Connect(limit); err != nil {
+	if err := t.Connect(ctx); err != nil {
 		_ = t.Close()
-		if ctx.Err() == nil && limit.Err() != nil {
-			err = unreachable(err, "ConnectionTooSlow", "the machine was not ready within "+connectLimit.String(), "the line or the machine is too slow",
-				"try again; the keeper is placed only once")
-		}
 		return nil, err
 	}
 	return t, nil

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/moorage-ml/moorage/internal/compute"
 	"github.com/moorage-ml/moorage/internal/keeper"
@@ -103,14 +104,23 @@ func (t *Target) connect(ctx context.Context) (*keeper.Client, error) {
 	}
 }
 
+// connectLimit bounds starting an agent, logging in and placing it the first time included. Callers without a limit of their
+// own must not hold up all others.
+const connectLimit = 3 * time.Minute
+
 func (t *Target) dial(ctx context.Context, f *flight) {
 	defer close(f.done)
-	stream, err := t.opts.Dial(ctx)
+	limit, cancel := context.WithTimeout(ctx, connectLimit)
+	defer cancel()
+	stream, err := t.opts.Dial(limit)
 	if err == nil {
-		f.client, err = keeper.Dial(ctx, stream, keeper.Options{
+		f.client, err = keeper.Dial(limit, stream, keeper.Options{
 			Server: t.env.Server, Compute: t.env.Compute, Slots: t.opts.Slots, GPUs: t.opts.GPUs, HideGPUs: t.opts.HideGPUs, Launcher: t.opts.Launcher,
 			CA: t.env.CA, Objects: t.env.Objects, Log: t.env.Log, WayBack: t.wayBack,
 		})
+	}
+	if err != nil && limit.Err() != nil && ctx.Err() == nil {
+		err = tooSlow(err)
 	}
 	f.err = t.failed(ctx, err)
 	t.mu.Lock()
@@ -180,6 +190,13 @@ func unreachable(err error) error {
 	return &compute.Error{Kind: compute.ErrUnreachable, Err: err, Problem: workspace.Problem{
 		Class: workspace.Unavailable, Code: "ComputeUnreachable", Message: "the compute cannot be reached", Cause: err.Error(),
 		Mend: "check that the machine is up and that the server may connect to it; jobs there go on",
+	}}
+}
+
+func tooSlow(err error) error {
+	return &compute.Error{Kind: compute.ErrUnreachable, Err: err, Problem: workspace.Problem{
+		Class: workspace.Unavailable, Code: "ConnectionTooSlow", Message: "the compute was not ready within " + connectLimit.String(),
+		Cause: "the line or the machine is too slow", Mend: "try again; the keeper is placed only once",
 	}}
 }
 
