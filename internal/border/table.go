@@ -46,6 +46,8 @@ var Table = []Rule{
 	{Package: "internal/secret", May: []string{"internal/workspace"}, Why: "sealing, without knowing what is sealed or where it is kept"},
 	{Package: "internal/catalog", May: []string{"internal/store", "internal/workspace"}, Why: "resource ids"},
 	{Package: "internal/environment", May: []string{"internal/workspace", "internal/compute", "internal/snapshot"}, Why: "plans, made without I/O"},
+	{Package: "internal/image", May: []string{"internal/workspace"}, Why: "container images made and pushed without an engine"},
+	{Package: "internal/registry", May: []string{"internal/blob", "internal/store", "internal/workspace", "internal/clock"}, Why: "images kept by the server, as OCI distribution has them"},
 	{Package: "internal/tracking/filter", May: []string{"internal/store", "internal/workspace"}, Why: "the search grammar"},
 	{Package: "internal/tracking", May: []string{"internal/tracking/filter", "internal/store", "internal/blob", "internal/workspace", "internal/clock"}, Why: "runs, metrics, artifacts"},
 

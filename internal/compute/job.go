@@ -51,7 +51,11 @@ type Job struct {
 	Outputs     []Output
 	Environment *Environment // nil: the target's own
 
-	GPUs     int           // devices wanted
+	Image     *Image    // nil: the target's own, or none where it runs no containers
+	Resources Resources // what the target's scheduler or engine is asked for, beside GPUs
+	Ranks     Ranks     // several processes as one job
+
+	GPUs     int           // devices wanted, of each node
 	Timeout  time.Duration // 0: none. Counts from the start of the command
 	Grace    time.Duration // between asking the tree to end and ending it
 	LogLimit int64         // bytes kept; what is over is dropped and counted. 0: the target's default
@@ -64,6 +68,50 @@ const (
 	// BlobHost is moorage.blob.localhost:port, a name of the form to which azureml-core uploads (azureml-v1.md §1.4). Where
 	// there is a keeper, a job that has it reaches the way back by that name, whether the target knows it or not.
 	BlobHost = "{{blobhost}}"
+)
+
+// Image is a container image that a job runs in. It has a POSIX shell at /bin/sh.
+type Image struct {
+	Name  string // as an engine takes it: "python:3.12", "registry.example/team/train@sha256:…"
+	Login *Login // nil: it is pulled without
+}
+
+// Login is how a private registry is used.
+type Login struct {
+	Server   string // host, with the port if it has one
+	Username string
+	Password workspace.Secret
+}
+
+// Resources is what a job asks for, of each node. Zero values ask for nothing; kinds without a scheduler or containers
+// heed none.
+type Resources struct {
+	CPUs        float64 // requested
+	CPULimit    float64
+	Memory      int64 // requested, bytes
+	MemoryLimit int64
+	Shm         int64             // bytes of /dev/shm
+	Selector    map[string]string // labels of the nodes that will do
+	Queue       string            // of the target's own queueing system
+	Priority    string            // class of priority, by the target's own name
+}
+
+// Ranks says that a job is several processes, started together and ended together: the first that fails ends all.
+type Ranks struct {
+	Nodes     int // 0 is 1
+	PerNode   int // processes on each node; 0 is 1
+	Framework Framework
+}
+
+// Framework is by which variables processes find each other.
+type Framework string
+
+// The frameworks, by azureml-v2.md §9's distributionType.
+const (
+	Single     Framework = ""
+	PyTorch    Framework = "pytorch"
+	TensorFlow Framework = "tensorflow"
+	MPI        Framework = "mpi"
 )
 
 // Input is a file or folder placed before the command starts. Exactly one of Tree, URL and Path is set.
@@ -184,6 +232,8 @@ type Limits struct {
 	NoPeakMemory bool
 	// NoGPUs: devices are not allotted.
 	NoGPUs bool
+	// NoNodes: a job is on one node.
+	NoNodes bool
 	// Experimental kinds have passed only a part of the exam.
 	Experimental bool
 }

@@ -55,6 +55,12 @@ func (b *JobBuilder) Build(ctx context.Context, row store.Job, c store.Compute) 
 		Name: row.Name, Command: spec.Command, Code: snapshot.Hash(spec.Code), GPUs: spec.GPUs,
 		Timeout: time.Duration(spec.Timeout) * time.Second, Grace: b.Grace,
 	}
+	if r := spec.Resources; r != nil {
+		job.Resources = compute.Resources(*r)
+	}
+	if r := spec.Ranks; r != nil {
+		job.Ranks = compute.Ranks{Nodes: r.Nodes, PerNode: r.PerNode, Framework: compute.Framework(r.Framework)}
+	}
 	for _, o := range spec.Outputs {
 		job.Outputs = append(job.Outputs, compute.Output{Name: o.Name, Folder: o.Folder})
 	}

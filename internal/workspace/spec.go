@@ -11,10 +11,32 @@ type JobSpec struct {
 	Inputs      []InputSpec       `json:"inputs,omitempty"`
 	Outputs     []OutputSpec      `json:"outputs,omitempty"`
 	Environment json.RawMessage   `json:"environment,omitempty"` // environment.Spec; absent: the target's own
-	GPUs        int               `json:"gpus,omitempty"`
+	GPUs        int               `json:"gpus,omitempty"`        // of each node
+	Resources   *ResourceSpec     `json:"resources,omitempty"`
+	Ranks       *RankSpec         `json:"ranks,omitempty"`   // absent: one process
 	Timeout     int64             `json:"timeout,omitempty"` // seconds; 0: none
 	Datasets    []DatasetSpec     `json:"datasets,omitempty"`
 	BlobHost    bool              `json:"blob_host,omitempty"` // its client uploads to a host of the form X.blob.Y alone (azureml-v1.md §1.4)
+}
+
+// ResourceSpec is what a job asks for beside GPUs, of each node, after its instance type was looked up. Zero values ask for
+// nothing.
+type ResourceSpec struct {
+	CPUs        float64           `json:"cpus,omitempty"`
+	CPULimit    float64           `json:"cpu_limit,omitempty"`
+	Memory      int64             `json:"memory,omitempty"` // bytes
+	MemoryLimit int64             `json:"memory_limit,omitempty"`
+	Shm         int64             `json:"shm,omitempty"` // bytes of /dev/shm
+	Selector    map[string]string `json:"selector,omitempty"`
+	Queue       string            `json:"queue,omitempty"`
+	Priority    string            `json:"priority,omitempty"`
+}
+
+// RankSpec says that a job is several processes.
+type RankSpec struct {
+	Nodes     int    `json:"nodes,omitempty"`
+	PerNode   int    `json:"per_node,omitempty"`
+	Framework string `json:"framework,omitempty"` // pytorch, tensorflow, mpi
 }
 
 // DatasetSpec is a dataset of which the job makes a version by ending well: what it wrote to an output.
