@@ -24,7 +24,7 @@ func TestGarbageIsCollectedOnARunningServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close(t.Context())
-	for dry, want := range map[bool]string{true: "would take away 0 jobs, and 0 of 0 objects", false: "took away 0 jobs"} {
+	for dry, want := range map[bool]string{true: "would take away 0 jobs, 0 entries of the audit log, and 0 of 0 objects", false: "took away 0 jobs"} {
 		out.Reset()
 		if err := collect(t.Context(), dir, dry, &out); err != nil || !strings.HasPrefix(out.String(), want) {
 			t.Errorf("dry %v: %q, %v", dry, out.String(), err)

@@ -38,6 +38,8 @@ type Config struct {
 	Room func() error
 	// Retention is how long an ended job is kept; 0: for ever.
 	Retention time.Duration
+	// AuditRetention is how long an entry of the audit log is kept; 0: for ever.
+	AuditRetention time.Duration
 	// DefaultCompute is where jobs go that name none, and those with compute="local".
 	DefaultCompute string
 	// AzureStrict demands of targets what Azure's documentation does.

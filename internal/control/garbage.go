@@ -21,6 +21,7 @@ import (
 type Garbage struct {
 	Dry     bool  `json:"dry_run"`
 	Jobs    int   `json:"jobs"`    // whose time was over
+	Audit   int64 `json:"audit"`   // entries of the audit log whose time was over
 	Objects int   `json:"objects"` // of snapshots, all there are
 	Removed int   `json:"removed"` // of those, what nothing needs
 	Bytes   int64 `json:"bytes"`   // of those removed
@@ -32,6 +33,9 @@ func (c *Control) CollectGarbage(ctx context.Context, _ workspace.Principal, dry
 	g := Garbage{Dry: dry}
 	var err error
 	if g.Jobs, err = c.expireJobs(ctx, dry); err != nil {
+		return g, err
+	}
+	if g.Audit, err = c.expireAudit(ctx, dry); err != nil {
 		return g, err
 	}
 	swept, err := c.CAS.Sweep(ctx, c.liveRoots(ctx), dry)
@@ -119,6 +123,21 @@ func (c *Control) documents(ctx context.Context, collections []string, visit fun
 		}
 	}
 	return nil
+}
+
+func (c *Control) expireAudit(ctx context.Context, dry bool) (n int64, err error) {
+	if c.AuditRetention <= 0 {
+		return 0, nil
+	}
+	before := c.Clock.Now().Add(-c.AuditRetention).UnixMilli()
+	if dry {
+		return c.Store.CountAudit(ctx, before)
+	}
+	err = c.Store.Write(ctx, func(tx *store.Tx) error {
+		n, err = tx.DeleteAudit(ctx, before)
+		return err
+	})
+	return n, err
 }
 
 // expireJobs deletes the jobs whose time is over. One whose outputs are registered as data, dataset or model is kept: its

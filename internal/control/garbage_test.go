@@ -47,6 +47,26 @@ func (r *rig) age() {
 	}
 }
 
+func TestAuditLogGoesBackAsFarAsItShould(t *testing.T) {
+	r := newRig(t)
+	r.AuditRetention = time.Hour
+	now := r.Clock.Now()
+	err := r.Audit(t.Context(), []store.AuditEntry{
+		{Action: "old", At: now.Add(-61 * time.Minute).UnixMilli()}, {Action: "young", At: now.Add(-59 * time.Minute).UnixMilli()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dry := range []bool{true, false} {
+		if g, err := r.CollectGarbage(t.Context(), workspace.Principal{}, dry); err != nil || g.Audit != 1 {
+			t.Errorf("dry %t: %d entries: %v", dry, g.Audit, err)
+		}
+	}
+	if left, err := r.Store.AuditLog(t.Context(), "", store.Page{}); err != nil || len(left) != 1 || left[0].Action != "young" {
+		t.Errorf("left are %v: %v", left, err)
+	}
+}
+
 func TestGarbageIsWhatNoJobAndNoCodeNeeds(t *testing.T) {
 	r := newRig(t)
 	r.attached("gpu", "fake://m1")

@@ -185,7 +185,7 @@ func (c *Control) AbandonJob(ctx context.Context, _ workspace.Principal, ws work
 	if err != nil || !abandoned {
 		return err
 	}
-	if err := (tracking.JobLog{Blob: c.Blob}).Seal(ctx, job, nil); err != nil { // its pieces are found all the same
+	if _, err := (tracking.JobLog{Blob: c.Blob}).Seal(ctx, job, nil); err != nil { // its pieces are found all the same
 		c.Log.Warn("the log of an abandoned job could not be put together", "job", job.Name, "error", err)
 	}
 	return nil

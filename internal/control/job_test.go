@@ -292,7 +292,7 @@ func TestLogIsReadWhereverItIs(t *testing.T) {
 	long := r.force(r.submitted("long"), func(j *store.Job) {
 		j.Phase, j.State, j.Due, j.LogSize = store.Collected, workspace.Completed, nil, 9000
 	})
-	if err := log.Seal(t.Context(), long, strings.NewReader(strings.Repeat("x", 9000))); err != nil {
+	if _, err := log.Seal(t.Context(), long, strings.NewReader(strings.Repeat("x", 9000))); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.log("long", "", 8990, true); got != strings.Repeat("x", 10) {

@@ -108,7 +108,10 @@ func (s step) bringLog(ctx context.Context, target compute.Target, row *store.Jo
 	if err != nil {
 		return err
 	}
-	return s.stream(ctx, target, compute.LogQuery{From: home}, func(rest io.Reader) error { return s.log().Seal(ctx, *row, rest) })
+	return s.stream(ctx, target, compute.LogQuery{From: home}, func(rest io.Reader) error {
+		_, err := s.log().Seal(ctx, *row, rest)
+		return err
+	})
 }
 
 // stream gives what a log of the target holds to take, without keeping it in memory.

@@ -375,11 +375,8 @@ func (s step) missing(ctx context.Context, row *store.Job, status compute.Status
 
 // lose ends a job of which nothing more can come home: what is home of its log is all there will be.
 func (s step) lose(ctx context.Context, row *store.Job, why *workspace.Problem, r *result) error {
-	size, err := s.log().Size(ctx, row.ID)
+	size, err := s.log().Seal(ctx, *row, nil)
 	if err != nil {
-		return err
-	}
-	if err := s.log().Seal(ctx, *row, nil); err != nil {
 		return err
 	}
 	row.LogSize = size

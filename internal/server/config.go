@@ -57,6 +57,8 @@ type Config struct {
 	// MinFree is how much room must be free on the disks of data and blobs for new work to be taken; default 500 MB, but
 	// a tenth of the disk at most.
 	MinFree Size `yaml:"min_free"`
+	// AuditRetention is how long an entry of the audit log is kept; default 400 days.
+	AuditRetention time.Duration `yaml:"audit_retention"`
 }
 
 // WorkspaceConfig names the first workspace.
@@ -75,6 +77,9 @@ type Jobs struct {
 	Lease            time.Duration `yaml:"lease"`             // how long a compute stays with a server that is silent; default 10s
 	Retention        time.Duration `yaml:"retention"`         // an ended job is deleted with its files after so long; default never
 }
+
+// auditRetention is how long the audit log goes back where nobody says otherwise: more than a year, so that a yearly review sees all of it.
+const auditRetention = 400 * 24 * time.Hour
 
 // ReadConfig reads a YAML file. Unknown fields are an error with line and column, because a misspelt setting that is
 // silently ignored is found out too late.

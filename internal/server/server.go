@@ -3,6 +3,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -169,8 +170,8 @@ func (s *Server) wire(ctx context.Context) error {
 	})
 	s.control = control.New(control.Config{
 		Store: s.store, Blob: s.blob, CAS: s.cas, Fleet: s.fleet, Box: s.box, Catalog: addresses, Curated: curated,
-		Clock: s.opts.Clock, Log: s.log, Fault: s.opts.Fault, Room: s.space.room, Retention: s.cfg.Jobs.Retention, DefaultCompute: s.cfg.DefaultCompute,
-		AzureStrict: s.cfg.AzureStrict,
+		Clock: s.opts.Clock, Log: s.log, Fault: s.opts.Fault, Room: s.space.room, Retention: s.cfg.Jobs.Retention,
+		AuditRetention: cmp.Or(s.cfg.AuditRetention, auditRetention), DefaultCompute: s.cfg.DefaultCompute, AzureStrict: s.cfg.AzureStrict,
 	})
 	s.garbage = &collector{control: s.control, store: s.store, holder: "garbage " + s.opts.Clock.NewID(), who: s.auth.Administrator(), log: s.log}
 	s.tracking = tracking.New(tracking.Config{Store: s.store, Blob: s.blob, Clock: s.opts.Clock})

@@ -47,6 +47,12 @@ func (tx *Tx) InsertAudit(ctx context.Context, a AuditEntry) error {
 	return err
 }
 
+// CountAudit tells how many entries were made before a time.
+func (q reads) CountAudit(ctx context.Context, before int64) (int64, error) {
+	return one(ctx, q, func(n *int64) []any { return []any{n} },
+		`SELECT count(*) FROM audit WHERE at < $1`, before)
+}
+
 // DeleteAudit removes the entries made before a time, and tells how many.
 func (tx *Tx) DeleteAudit(ctx context.Context, before int64) (int64, error) {
 	return tx.r.exec(ctx, `DELETE FROM audit WHERE at < $1`, before)

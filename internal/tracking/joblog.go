@@ -87,11 +87,11 @@ func (l JobLog) Append(ctx context.Context, jobID string, from int64, r io.Reade
 }
 
 // Seal joins the pieces and the rest of the log, which begins where they end, into the final blob. A nil rest is for a
-// job whose target can give no more.
-func (l JobLog) Seal(ctx context.Context, job store.Job, rest io.Reader) error {
+// job whose target can give no more. It tells the size of the whole, also when it is done again after an interruption.
+func (l JobLog) Seal(ctx context.Context, job store.Job, rest io.Reader) (int64, error) {
 	pieces, err := l.pieces(ctx, job.ID)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var readers []io.Reader
 	var end int64
@@ -114,15 +114,16 @@ func (l JobLog) Seal(ctx context.Context, job store.Job, rest io.Reader) error {
 	} else {
 		switch info, err := l.Blob.Stat(ctx, ArtifactPrefix(job.WorkspaceID, job.Name)+StdLog); {
 		case err == nil && info.Size >= end:
-			return l.remove(ctx, pieces) // sealed before, and interrupted while the pieces were removed
+			return info.Size, l.remove(ctx, pieces) // sealed before, and interrupted while the pieces were removed
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("tracking: job log: %w", err) // it may be whole there, and what is left of the pieces is less
+			return 0, fmt.Errorf("tracking: job log: %w", err) // it may be whole there, and what is left of the pieces is less
 		}
 	}
-	if _, err := l.Blob.Put(ctx, ArtifactPrefix(job.WorkspaceID, job.Name)+StdLog, io.MultiReader(readers...), -1, textMeta); err != nil {
-		return fmt.Errorf("tracking: job log: %w", err)
+	info, err := l.Blob.Put(ctx, ArtifactPrefix(job.WorkspaceID, job.Name)+StdLog, io.MultiReader(readers...), -1, textMeta)
+	if err != nil {
+		return 0, fmt.Errorf("tracking: job log: %w", err)
 	}
-	return l.remove(ctx, pieces)
+	return info.Size, l.remove(ctx, pieces)
 }
 
 // Drop removes the pieces of a log that is kept elsewhere as a whole.

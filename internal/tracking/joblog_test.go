@@ -63,7 +63,7 @@ func TestSealedLogIsTheWholeOne(t *testing.T) {
 	}
 	is("one two two ")
 	d.remove = errors.New("the store is away")
-	if err := log.Seal(ctx, job, io.LimitReader(strings.NewReader("three"), 5)); !errors.Is(err, d.remove) {
+	if _, err := log.Seal(ctx, job, io.LimitReader(strings.NewReader("three"), 5)); !errors.Is(err, d.remove) {
 		t.Fatalf("sealed with %v while pieces could not be removed", err)
 	}
 	d.remove = nil
@@ -72,13 +72,13 @@ func TestSealedLogIsTheWholeOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.stat = errors.New("the store is away")
-	if err := log.Seal(ctx, job, nil); !errors.Is(err, d.stat) {
+	if _, err := log.Seal(ctx, job, nil); !errors.Is(err, d.stat) {
 		t.Fatalf("sealed with %v while it was not known what there is", err)
 	}
 	is("one two two three")
 	d.stat = nil
-	if err := log.Seal(ctx, job, nil); err != nil {
-		t.Fatal(err)
+	if size, err := log.Seal(ctx, job, nil); err != nil || size != int64(len("one two two three")) {
+		t.Fatalf("%d bytes: %v", size, err)
 	}
 	is("one two two three")
 	if n, err := log.Size(ctx, job.ID); err != nil || n != 0 {

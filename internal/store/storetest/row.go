@@ -322,6 +322,9 @@ func (e *exam) audit(t *testing.T) {
 		t.Error(l)
 	}
 	for _, c := range []struct{ before, want int64 }{{list[0].At - time.Hour.Milliseconds(), 0}, {list[0].At + 1, 5}} {
+		if n := must[int64](t)(s.CountAudit(ctx, c.before)); n != c.want {
+			t.Errorf("%d entries counted, want %d", n, c.want)
+		}
 		write(t, s, func(ctx context.Context, tx *store.Tx) error {
 			n, err := tx.DeleteAudit(ctx, c.before)
 			if err == nil && n != c.want {
