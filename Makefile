@@ -18,7 +18,7 @@ endif
 KEEPERS := $(foreach a,amd64 arm64,internal/keeper/dist/keeper-linux-$(a).zst)
 KEEPER_SOURCES := $(shell find cmd/keeper internal/keeper internal/snapshot internal/workspace internal/clock -name '*.go' ! -name '*_test.go' ! -path '*/dist/*') go.mod go.sum
 
-.PHONY: help build demo test soak bench lint fuzz dev dist clean keepers setup
+.PHONY: help build demo test soak bench lint fuzz dev dist image clean keepers setup
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -64,16 +64,24 @@ fuzz: ## Run every fuzz target for FUZZTIME (20s).
 dev: ## Build and restart a server in .dev/ on every change.
 	@tools/dev
 
+IMAGE ?= moorage:$(VERSION)
+image: keepers ## Pack bin/image.tar, a container image named IMAGE (moorage:VERSION) for this machine's architecture, without a daemon.
+	@mkdir -p bin/image
+	GOOS=linux $(GO_BUILD) -ldflags '$(STRIP) -X main.version=$(VERSION)' -o bin/image/moorage ./cmd/moorage
+	go run ./internal/release image bin/image.tar $(IMAGE) $(shell go env GOARCH) bin/image/moorage
+	@rm -r bin/image
+
 PLATFORMS := linux-amd64 linux-arm64 darwin-amd64 darwin-arm64
-dist: keepers ## Make release archives in dist/, the same bytes for the same commit and Go version.
+dist: keepers ## Make release archives and images in dist/, the same bytes for the same commit and Go version.
 	@rm -rf dist && mkdir -p dist
 	@for p in $(PLATFORMS); do \
 		echo "moorage $(VERSION) $$p"; \
 		GOOS=$${p%-*} GOARCH=$${p#*-} $(GO_BUILD) -ldflags '$(STRIP) -X main.version=$(VERSION)' -o dist/$$p/moorage ./cmd/moorage; \
 		go run ./internal/release archive dist/moorage-$(VERSION)-$$p.tar.gz moorage-$(VERSION) dist/$$p/moorage LICENSE README.md; \
+		case $$p in linux-*) go run ./internal/release image dist/moorage-$(VERSION)-$$p.image.tar moorage:$(VERSION) $${p#*-} dist/$$p/moorage;; esac; \
 		rm -r dist/$$p; \
 	done
-	@cd dist && go run ../internal/release sums *.tar.gz > sha256sums && cat sha256sums
+	@cd dist && go run ../internal/release sums *.tar.gz *.image.tar > sha256sums && cat sha256sums
 
 clean: ## Remove what was built here.
 	rm -rf bin dist internal/keeper/dist/*.zst

@@ -32,6 +32,8 @@ type rig struct {
 	idle    float64 // memory of that server before its first job, MB
 	// with 100,000 jobs, once they were needed
 	large, largeOnPostgres *serverProcess
+	registry               *registryRig // once it was needed
+	docker                 *dockerRig   // once it was needed
 	closers                []func()
 }
 

@@ -20,7 +20,8 @@ func gcCommand() *cobra.Command {
 		Use:   "gc",
 		Short: "Take away what the server no longer needs",
 		Long: `Take away what a running server no longer needs: jobs and entries of the audit log whose time is over (--jobs-retention and
---audit-retention of serve), and the objects of snapshots that no job and no code needs. The server does the same every hour.`,
+--audit-retention of serve), the objects of snapshots that no job and no code needs, and
+images that no tag, job or environment names. The server does the same every hour.`,
 		Example: `  moorage gc --dry-run
   moorage gc --data /srv/moorage`,
 		Args: cobra.NoArgs,
@@ -56,6 +57,6 @@ func collect(ctx context.Context, data string, dry bool, out io.Writer) error {
 	if dry {
 		verb = "would take away"
 	}
-	_, err := fmt.Fprintf(out, "%s %d jobs, %d entries of the audit log, and %d of %d objects of snapshots (%.1f MB)\n", verb, found.Jobs, found.Audit, found.Removed, found.Objects, float64(found.Bytes)/1e6)
+	_, err := fmt.Fprintf(out, "%s %d jobs, %d entries of the audit log, and %d of %d objects of snapshots, %d images (%.1f MB)\n", verb, found.Jobs, found.Audit, found.Removed, found.Objects, found.Images, float64(found.Bytes)/1e6)
 	return err
 }

@@ -72,6 +72,8 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.DurationVar(&f.Jobs.Keep, "jobs-keep", 0, "keep an ended job's folder on its compute for so long (default 30s)")
 	flags.DurationVar(&f.Jobs.Grace, "jobs-grace", 0, "time between asking a job to end and ending it (default 10s)")
 	flags.DurationVar(&f.Jobs.Retention, "jobs-retention", 0, "delete an ended job with its files after so long (default never)")
+	flags.DurationVar(&f.Tokens.Life, "tokens-life", 0, "how long a token is good for that a client gets for its secret (default 1h)")
+	flags.DurationVar(&f.Tokens.JobLife, "tokens-job-life", 0, "how long the token is good for that azureml-core finds in a job, which ends with the job in any case (default 9600h)")
 	flags.DurationVar(&f.AuditRetention, "audit-retention", 0, "delete an entry of the audit log after so long (default 9600h, 400 days)")
 	flags.Var(&f.MinFree, "min-free", "room that must be free on the disk for new work to be taken, e.g. 2GB; none: no matter (default 500MB)")
 	flags.BoolVar(&f.AzureStrict, "azure-strict", false, "attach only what Azure would: machines with Ubuntu and a public address, HDInsight clusters with a public address")

@@ -11,14 +11,14 @@ import (
 type folder map[string]string // lower case → as in the table
 
 // fold gives the path (escaped) as the table spells it. Below a prefix such as /history/v1.0 only the workspace's path is
-// ARM's; a path without one, such as a blob's, stays as it is.
+// ARM's; a path without one, such as a blob's or an image's, stays as it is.
 func (f folder) fold(path string) string {
 	segments := strings.Split(path, "/")
 	first := 1
 	for first < len(segments) && first < 4 && !strings.EqualFold(segments[first], "subscriptions") {
 		first++
 	}
-	if first == len(segments) || !strings.EqualFold(segments[first], "subscriptions") || strings.HasPrefix(path, blobPrefix) {
+	if first == len(segments) || !strings.EqualFold(segments[first], "subscriptions") || strings.HasPrefix(path, blobPrefix) || strings.HasPrefix(path, registryPrefix) {
 		return path
 	}
 	for i := first; i < len(segments); i++ {
@@ -32,6 +32,9 @@ func (f folder) fold(path string) string {
 	}
 	return strings.Join(segments, "/")
 }
+
+// registryPrefix is where the image registry lies; names of images may be any words.
+const registryPrefix = "/v2/"
 
 // learn takes the fixed segments of an ARM pattern.
 func (f folder) learn(pattern string) {

@@ -19,6 +19,7 @@ const WorkspacePath = "/subscriptions/{sub}/resourceGroups/{rg}/providers/Micros
 const (
 	ActionWorkspaces = "Microsoft.MachineLearningServices/workspaces/"
 	ActionBlobs      = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/"
+	ActionRegistry   = "Microsoft.ContainerRegistry/registries/"
 	ActionServer     = "Moorage/server/" // what ARM has no word for
 )
 

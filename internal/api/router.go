@@ -150,8 +150,12 @@ func (rt *Router) finish(w *writer, r *http.Request, s *state, began time.Time) 
 	}
 }
 
-// audited tells whether a use of the action belongs into the audit log: changes of the control plane, and secrets read.
+// audited tells whether a use of the action belongs into the audit log: changes of the control plane, images deleted, and
+// secrets read.
 func audited(action string) bool {
+	if rest, ok := strings.CutPrefix(action, ActionRegistry); ok {
+		return rest == "artifacts/delete" || rest == "listCredentials/action"
+	}
 	if !strings.HasPrefix(action, ActionWorkspaces) && !strings.HasPrefix(action, ActionServer) {
 		return false
 	}

@@ -4,6 +4,7 @@
 package authn
 
 import (
+	"cmp"
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/moorage-ml/moorage/internal/clock"
 	"github.com/moorage-ml/moorage/internal/workspace"
@@ -29,6 +31,9 @@ type Config struct {
 	Jobs func(ctx context.Context, jobID string) (Job, error)
 	// Runs tells whether a run without a job is over, for RunToken. nil: there are none.
 	Runs func(ctx context.Context, workspaceID, run string) (over bool, err error)
+	// TokenLife is how long a token is good for that a client gets for a secret, JobTokenLife is it for JobToken. 0: the
+	// constants of those names.
+	TokenLife, JobTokenLife time.Duration
 }
 
 // Job is what a job's credential depends on.
@@ -48,6 +53,8 @@ type Authenticator struct {
 	jobs   func(ctx context.Context, jobID string) (Job, error)
 	runs   func(ctx context.Context, workspaceID, run string) (bool, error)
 
+	tokenLife, jobTokenLife time.Duration
+
 	tokens, credentials, signatures []byte // one key a purpose
 }
 
@@ -55,6 +62,7 @@ type Authenticator struct {
 func New(cfg Config) (*Authenticator, error) {
 	a := &Authenticator{
 		server: cfg.Server, clock: cfg.Clock, jobs: cfg.Jobs, runs: cfg.Runs,
+		tokenLife: cmp.Or(cfg.TokenLife, TokenLife), jobTokenLife: cmp.Or(cfg.JobTokenLife, JobTokenLife),
 		admin: sha256.Sum256([]byte(cfg.Admin.Reveal())), noone: cfg.Admin.Empty(),
 	}
 	for purpose, key := range map[string]*[]byte{"tokens": &a.tokens, "job credentials": &a.credentials, "signed URLs": &a.signatures} {
@@ -108,6 +116,8 @@ func (a *Authenticator) Principal(ctx context.Context, text string) (workspace.P
 		return workspace.Principal{}, err
 	}
 	switch {
+	case c.Registry != "":
+		return a.registry(c)
 	case c.JobID != "":
 		return a.job(ctx, c.JobID, c.Attempt)
 	case c.RunID != "":

@@ -176,6 +176,25 @@ func TestTokenEndsWithItsTime(t *testing.T) {
 	}
 }
 
+func TestTokensAreGoodForAsLongAsTheOperatorSays(t *testing.T) {
+	f := newFixture(t)
+	f.tokenLife, f.jobTokenLife = time.Minute, time.Hour
+	begun := f.now
+	token, own := f.token(t, base), WithWayBack(t.Context(), jobID, 1)
+	job, ends := f.JobToken(jobID, 1)
+	if !ends.Equal(begun.Add(time.Hour)) {
+		t.Errorf("the job's says that it ends at %s", ends)
+	}
+	for after, good := range map[time.Duration][2]bool{0: {true, true}, 2 * time.Minute: {false, true}, 2 * time.Hour: {false, false}} {
+		f.now = begun.Add(after)
+		_, err := f.ask(t, t.Context(), "Bearer "+token)
+		_, jobErr := f.ask(t, own, "Bearer "+job.Reveal())
+		if got := [2]bool{err == nil, jobErr == nil}; got != good {
+			t.Errorf("after %s: %v, %v", after, err, jobErr)
+		}
+	}
+}
+
 func TestTokenIsNotTakenForAnotherToken(t *testing.T) {
 	f := newFixture(t)
 	if _, _, err := f.Exchange(t.Context(), f.token(t, base), base, base); err == nil {
@@ -263,7 +282,7 @@ func TestSignatureAllowsOnlyWhatWasSigned(t *testing.T) {
 
 func TestAdminSecretIsMadeOnceAndKeptFromOthers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys", "admin.secret")
-	first, err := AdminSecret(path, bytes.NewReader(bytes.Repeat([]byte{5}, 64)))
+	first, err := AdminSecret("", path, bytes.NewReader(bytes.Repeat([]byte{5}, 64)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,15 +290,32 @@ func TestAdminSecretIsMadeOnceAndKeptFromOthers(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("mode = %v, %v; want 0600", info.Mode(), err)
 	}
-	again, err := AdminSecret(path, bytes.NewReader(bytes.Repeat([]byte{6}, 64)))
+	again, err := AdminSecret("", path, bytes.NewReader(bytes.Repeat([]byte{6}, 64)))
 	if err != nil || again.Reveal() != first.Reveal() {
 		t.Fatalf("the second call gave another secret, or %v", err)
 	}
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := AdminSecret(path, bytes.NewReader(nil)); !errors.Is(err, &workspace.Problem{Code: "SecretReadableByOthers"}) {
+	if _, err := AdminSecret("", path, bytes.NewReader(nil)); !errors.Is(err, &workspace.Problem{Code: "SecretReadableByOthers"}) {
 		t.Fatalf("err = %v, want SecretReadableByOthers", err)
+	}
+}
+
+func TestAdminSecretThatIsGivenIsKeptWhereCommandsReadIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys", "admin.secret")
+	for _, given := range []string{"the-first-administrators-secret", "the-first-administrators-secret", "another-administrators-secret\n"} {
+		secret, err := AdminSecret(given, path, bytes.NewReader(nil))
+		if want := strings.TrimSpace(given); err != nil || secret.Reveal() != want {
+			t.Fatalf("given %q: %q, %v", given, secret.Reveal(), err)
+		}
+		kept, err := AdminSecret("", path, bytes.NewReader(nil))
+		if err != nil || kept.Reveal() != secret.Reveal() {
+			t.Fatalf("the file holds %q, %v", kept.Reveal(), err)
+		}
+	}
+	if _, err := AdminSecret("short", path, bytes.NewReader(nil)); !errors.Is(err, &workspace.Problem{Code: "SecretTooShort"}) {
+		t.Fatalf("err = %v, want SecretTooShort", err)
 	}
 }
 

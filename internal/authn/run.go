@@ -7,14 +7,18 @@ import (
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
-// Azure's v1 client insists on a JWT as the token of a run and decodes it for its end (azureml-v1.md §9). It fetches a new
-// one shortly before, so tokens of runs are good for long and end with their run instead.
+// JobTokenLife is how long JobToken's are good for unless Config says otherwise. Azure's v1 client insists on a JWT and
+// decodes it for its end (azureml-v1.md §9). It gets a new one in time, but a token may wait on a target until its job
+// starts, so they are good for long and end with their job instead.
+const JobTokenLife = 400 * 24 * time.Hour
+
+// runTokenLife is that of RunToken's, which MLflow holds as well, and never gets anew.
 const runTokenLife = 400 * 24 * time.Hour
 
 // JobToken is the credential of one attempt of a job as a JWT. It is good for what JobSecret is good for, only there, and
 // only as long.
 func (a *Authenticator) JobToken(jobID string, attempt int) (token workspace.Secret, expires time.Time) {
-	c := a.claims(workspace.Principal{ID: UUID(a.server, "job", jobID), Name: jobID}, "", runTokenLife)
+	c := a.claims(workspace.Principal{ID: UUID(a.server, "job", jobID), Name: jobID}, "", a.jobTokenLife)
 	c.Ours, c.JobID, c.Attempt = true, jobID, attempt
 	return a.runToken(c)
 }

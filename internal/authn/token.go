@@ -33,6 +33,8 @@ type claims struct {
 	// RunID and WorkspaceID name the run of a run's token; see RunToken.
 	RunID       string `json:"moorage_run,omitempty"`
 	WorkspaceID string `json:"moorage_workspace,omitempty"`
+	// Registry is the right of a token of the image registry; see RegistryToken.
+	Registry RegistryRight `json:"moorage_registry,omitempty"`
 }
 
 // Audiences are the names by which Azure's clients ask for a token for this server, whatever its address is.
@@ -41,7 +43,7 @@ var Audiences = []string{
 	"https://ml.azure.com", "https://ml.azure.local",
 }
 
-// TokenLife is how long a token is good for; clients come again a few minutes earlier.
+// TokenLife is how long a token is good for unless Config says otherwise; clients come again a few minutes earlier.
 const TokenLife = time.Hour
 
 // Tenant is the tenant that tokens name.
@@ -68,7 +70,7 @@ func (a *Authenticator) Exchange(ctx context.Context, secret, audience, base str
 }
 
 func (a *Authenticator) issue(p workspace.Principal, audience, base string, attempt int) (token string, expires time.Time, err error) {
-	c := a.claims(p, audience, TokenLife)
+	c := a.claims(p, audience, a.tokenLife)
 	c.Ours = a.ours(audience, base)
 	if p.Job != "" {
 		c.JobID, c.Attempt = p.Job, attempt
@@ -122,7 +124,7 @@ func (a *Authenticator) verify(token string) (claims, error) {
 	if errors.Is(err, jwt.ErrExpired) {
 		return claims{}, unauthenticated("ExpiredAuthenticationToken", "the token has expired", "it was good until "+c.Expiry.Time().UTC().Format(time.RFC3339))
 	}
-	if err != nil || !c.Ours || c.Expiry == nil {
+	if err != nil || !c.Ours && c.Registry == "" || c.Expiry == nil {
 		return claims{}, bad
 	}
 	return c, nil

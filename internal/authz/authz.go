@@ -53,6 +53,11 @@ var (
 		"Microsoft.MachineLearningServices/workspaces/datastores/listsecrets/action",
 		"Microsoft.MachineLearningServices/workspaces/environments/read",
 		"Microsoft.MachineLearningServices/workspaces/snapshots/*",
+		"Microsoft.ContainerRegistry/registries/pull/read",
+	}}
+	puller = Role{Name: "AcrPull", Actions: []string{"Microsoft.ContainerRegistry/registries/pull/read"}}
+	pusher = Role{Name: "AcrPush", Actions: []string{
+		"Microsoft.ContainerRegistry/registries/pull/read", "Microsoft.ContainerRegistry/registries/push/write", "Microsoft.ContainerRegistry/registries/artifacts/delete",
 	}}
 	signed = Role{Name: "signed URL", Actions: []string{
 		"Microsoft.Storage/storageAccounts/blobServices/containers/*",
@@ -70,6 +75,10 @@ func roleOf(p workspace.Principal) Role {
 		return job
 	case p.Kind == "signed":
 		return signed
+	case p.Kind == "puller":
+		return puller
+	case p.Kind == "pusher":
+		return pusher
 	}
 	return Role{}
 }

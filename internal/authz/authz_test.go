@@ -25,6 +25,7 @@ func TestRoleAllowsByPatternWithoutRegardToCase(t *testing.T) {
 }
 
 func TestCheckGivesEachKindOfPrincipalItsRights(t *testing.T) {
+	const pull, push = "Microsoft.ContainerRegistry/registries/pull/read", "Microsoft.ContainerRegistry/registries/push/write"
 	const jobsRead, jobsWrite, blobRead = "Microsoft.MachineLearningServices/workspaces/jobs/read", "Microsoft.MachineLearningServices/workspaces/jobs/write", "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read"
 	tests := []struct {
 		name   string
@@ -38,6 +39,12 @@ func TestCheckGivesEachKindOfPrincipalItsRights(t *testing.T) {
 		{"a job without an id is nobody", workspace.Principal{Kind: "job"}, jobsRead, false},
 		{"a signed URL reads blobs", workspace.Principal{Kind: "signed"}, blobRead, true},
 		{"a signed URL does not submit", workspace.Principal{Kind: "signed"}, jobsWrite, false},
+		{"a job pulls images", workspace.Principal{Kind: "job", Job: "J"}, pull, true},
+		{"a job pushes none", workspace.Principal{Kind: "job", Job: "J"}, push, false},
+		{"a puller pulls", workspace.Principal{Kind: "puller"}, pull, true},
+		{"a puller does not push", workspace.Principal{Kind: "puller"}, push, false},
+		{"a pusher pushes", workspace.Principal{Kind: "pusher"}, push, true},
+		{"a pusher reads no jobs", workspace.Principal{Kind: "pusher"}, jobsRead, false},
 		{"nobody may do nothing", workspace.Principal{}, jobsRead, false},
 	}
 	for _, tt := range tests {

@@ -22,6 +22,7 @@ var Table = []Rule{
 	{Package: "internal/clock", Why: "time, ids and chance"},
 	{Package: "internal/snapshot", Why: "the form of folders, shared by client, server and target"},
 	{Package: "internal/fault", Why: "points of the crash sweep"},
+	{Package: "internal/kubeconfig", May: []string{"internal/workspace"}, Why: "kubectl's files cut down to one context, where a person is and where they are kept alike"},
 
 	{Package: "internal/compute", May: []string{"internal/workspace", "internal/clock", "internal/snapshot"}, Why: "the driver contract"},
 	{
@@ -35,7 +36,7 @@ var Table = []Rule{
 	{Package: "internal/compute/computetest", May: []string{"internal/compute", "internal/snapshot", "internal/workspace", "internal/clock"}, Why: "the exam knows the contract and no kind"},
 	{Package: "internal/compute/all", May: []string{"internal/compute/...", "internal/workspace"}, Why: "the list of kinds"},
 	{
-		Package: "internal/compute/...", May: []string{"internal/compute", "internal/compute/internal/...", "internal/keeper", "internal/snapshot", "internal/workspace", "internal/clock"},
+		Package: "internal/compute/...", May: []string{"internal/compute", "internal/compute/internal/...", "internal/keeper", "internal/kubeconfig", "internal/snapshot", "internal/workspace", "internal/clock"},
 		Why: "a driver knows the contract and its target, not the server",
 	},
 
@@ -44,7 +45,7 @@ var Table = []Rule{
 	{Package: "internal/store", May: []string{"internal/workspace", "internal/clock"}, Why: "rows"},
 	{Package: "internal/store/...", May: []string{"internal/store", "internal/workspace", "internal/clock"}, Why: "the exam of store, and its migrations"},
 	{Package: "internal/secret", May: []string{"internal/workspace"}, Why: "sealing, without knowing what is sealed or where it is kept"},
-	{Package: "internal/catalog", May: []string{"internal/store", "internal/workspace"}, Why: "resource ids"},
+	{Package: "internal/catalog", May: []string{"internal/store", "internal/kubeconfig", "internal/workspace"}, Why: "resource ids"},
 	{Package: "internal/environment", May: []string{"internal/workspace", "internal/compute", "internal/snapshot"}, Why: "plans, made without I/O"},
 	{Package: "internal/image", May: []string{"internal/workspace"}, Why: "container images made and pushed without an engine"},
 	{Package: "internal/registry", May: []string{"internal/blob", "internal/store", "internal/workspace", "internal/clock"}, Why: "images kept by the server, as OCI distribution has them"},
@@ -57,11 +58,11 @@ var Table = []Rule{
 	},
 	{Package: "internal/control", May: []string{
 		"internal/store", "internal/blob", "internal/secret", "internal/fleet", "internal/catalog", "internal/environment", "internal/tracking",
-		"internal/workspace", "internal/snapshot", "internal/compute", "internal/clock", "internal/authz", "internal/fault",
+		"internal/registry", "internal/workspace", "internal/snapshot", "internal/compute", "internal/clock", "internal/authz", "internal/fault", "internal/kubeconfig",
 	}, Why: "the use cases; the only writer of wishes"},
 	{Package: "internal/reconcile", May: []string{
 		"internal/store", "internal/blob", "internal/fleet", "internal/compute", "internal/workspace", "internal/environment", "internal/secret",
-		"internal/clock", "internal/snapshot", "internal/tracking", "internal/fault",
+		"internal/clock", "internal/snapshot", "internal/tracking", "internal/fault", "internal/image",
 	}, Why: "the loop; it serves no request, so it knows neither control nor a dialect"},
 
 	{Package: "internal/authn", May: []string{"internal/store", "internal/secret", "internal/workspace", "internal/clock"}, Why: "tokens in, principal out"},
@@ -71,10 +72,14 @@ var Table = []Rule{
 		Why: "the router; dialects are handed to it",
 	},
 	{
-		Package: "internal/api/all", May: []string{"internal/api/...", "internal/control", "internal/store", "internal/tracking", "internal/authn", "internal/blob", "internal/clock", "internal/workspace"},
+		Package: "internal/api/all", May: []string{"internal/api/...", "internal/control", "internal/store", "internal/tracking", "internal/registry", "internal/authn", "internal/blob", "internal/clock", "internal/workspace"},
 		Why: "joins the dialects to one table",
 	},
 	{Package: "internal/api/attach", May: []string{"internal/api", "internal/control", "internal/store", "internal/workspace"}, Why: "reads a compute's body for the dialects that attach"},
+	{
+		Package: "internal/api/registry", May: []string{"internal/api", "internal/registry", "internal/store", "internal/authn", "internal/workspace", "internal/clock"},
+		Why: "images over HTTP; they are no use case of control, but a store of their own",
+	},
 	{
 		Package: "internal/api/...", May: []string{
 			"internal/api", "internal/api/attach", "internal/control", "internal/tracking", "internal/tracking/filter", "internal/store", "internal/authn", "internal/authz", "internal/workspace", "internal/blob", "internal/snapshot", "internal/clock",
@@ -83,7 +88,7 @@ var Table = []Rule{
 	},
 
 	{
-		Package: "internal/cli/...", May: []string{"internal/cli/...", "internal/workspace", "internal/snapshot", "internal/clock"},
+		Package: "internal/cli/...", May: []string{"internal/cli/...", "internal/kubeconfig", "internal/workspace", "internal/snapshot", "internal/clock"},
 		Never: []string{"internal/store", "internal/control", "database/sql"},
 		Why:   "it speaks HTTP only",
 	},

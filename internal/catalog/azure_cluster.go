@@ -6,12 +6,10 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/netip"
-	"net/url"
 	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-
+	"github.com/moorage-ml/moorage/internal/kubeconfig"
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
@@ -123,26 +121,19 @@ func (a *Azure) managedCluster(ctx context.Context, id armID) (Found, error) {
 	if err != nil {
 		return Found{}, err
 	}
-	var text []byte
-	if len(credentials.Kubeconfigs) > 0 {
-		text, err = base64.StdEncoding.DecodeString(credentials.Kubeconfigs[0].Value)
-	}
-	config, ok := readKubeconfig(text)
-	if err != nil || !ok {
-		return Found{}, &workspace.Problem{
-			Class: workspace.Unsupported, Code: "NoKubeconfig", Target: "resourceId", Message: fmt.Sprintf("Azure gives no usable kubeconfig of AKS cluster %s", id.name()),
-			Cause: "it has no current context with a server", Mend: tell(id),
-		}
+	config, err := usable(id, credentials.Kubeconfigs)
+	if err != nil {
+		return Found{}, err
 	}
 	found := Found{
-		Address: "kubeconfig://" + url.PathEscape(config.context), Public: !p.APIServerAccessProfile.EnablePrivateCluster,
+		Address: kubeconfig.Address(config.Context), Public: !p.APIServerAccessProfile.EnablePrivateCluster,
 		Details: details(map[string]string{
-			"kubernetes_version": cmp.Or(p.CurrentKubernetesVersion, p.KubernetesVersion), "server": config.server, "location": cluster.Location,
+			"kubernetes_version": cmp.Or(p.CurrentKubernetesVersion, p.KubernetesVersion), "server": config.Server, "location": cluster.Location,
 		}),
-		Secrets: map[string]workspace.Secret{"kubeconfig": workspace.NewSecret(string(text))},
+		Secrets: map[string]workspace.Secret{"kubeconfig": config.Text},
 	}
 	if !found.Public {
-		found.Warnings = append(found.Warnings, privateService(id, "it is a private cluster: only its virtual network reaches "+config.server))
+		found.Warnings = append(found.Warnings, privateService(id, "it is a private cluster: only its virtual network reaches "+config.Server))
 	}
 	if ranges := p.APIServerAccessProfile.AuthorizedIPRanges; len(ranges) > 0 {
 		found.Warnings = append(found.Warnings, workspace.Problem{
@@ -150,70 +141,45 @@ func (a *Azure) managedCluster(ctx context.Context, id armID) (Found, error) {
 			Cause: "its API server is open to " + clip(strings.Join(ranges, ", ")), Mend: "see that this server's public address is among them",
 		})
 	}
-	if config.command != "" {
-		found.Warnings = append(found.Warnings, workspace.Problem{
-			Class: workspace.Unsupported, Code: "KubeconfigNeedsProgram", Target: "resourceId", Warning: true,
-			Message: fmt.Sprintf("the kubeconfig of AKS cluster %s gets its token from a program", id.name()),
-			Cause:   fmt.Sprintf("its user runs %s, because the cluster takes Entra logins only", clip(config.command)),
-			Mend:    "install that program for the user that runs this server, or enable local accounts on the cluster",
-		})
-	}
 	return found, nil
 }
 
-// kubeconfig is what the current context of a kubeconfig says.
-type kubeconfig struct {
-	context, server string
-	command         string // what its user runs for a token
+// usable finds the current context of the kubeconfig that Azure gives for a cluster, and refuses one whose user runs a
+// program: the server runs none that came over the network.
+func usable(id armID, given []struct{ Name, Value string }) (kubeconfig.Minimal, error) {
+	var text []byte
+	var err error
+	if len(given) > 0 {
+		text, err = base64.StdEncoding.DecodeString(given[0].Value)
+	}
+	var file *kubeconfig.File
+	if err == nil {
+		file, err = kubeconfig.Read(text)
+	}
+	if err == nil {
+		if program := file.Program(""); program != "" {
+			return kubeconfig.Minimal{}, needsProgram(id, file.Current, program)
+		}
+		var config kubeconfig.Minimal
+		if config, err = file.Minimise("", nil); err == nil {
+			return config, nil
+		}
+	}
+	return kubeconfig.Minimal{}, &workspace.Problem{
+		Class: workspace.Unsupported, Code: "NoKubeconfig", Target: "resourceId", Message: fmt.Sprintf("Azure gives no usable kubeconfig of AKS cluster %s", id.name()),
+		Cause: "it has no current context with a server", Mend: tell(id),
+	}
 }
 
-// readKubeconfig finds the current context. False when there is none with a server.
-func readKubeconfig(text []byte) (kubeconfig, bool) {
-	const most = 1 << 20
-	var doc struct {
-		Current  string `yaml:"current-context"`
-		Contexts []struct {
-			Name    string `yaml:"name"`
-			Context struct {
-				Cluster string `yaml:"cluster"`
-				User    string `yaml:"user"`
-			} `yaml:"context"`
-		} `yaml:"contexts"`
-		Clusters []struct {
-			Name    string `yaml:"name"`
-			Cluster struct {
-				Server string `yaml:"server"`
-			} `yaml:"cluster"`
-		} `yaml:"clusters"`
-		Users []struct {
-			Name string `yaml:"name"`
-			User struct {
-				Exec struct {
-					Command string `yaml:"command"`
-				} `yaml:"exec"`
-			} `yaml:"user"`
-		} `yaml:"users"`
+// needsProgram says what to do with a cluster that takes Entra logins only.
+func needsProgram(id armID, context, program string) *workspace.Problem {
+	return &workspace.Problem{
+		Class: workspace.Unsupported, Code: "KubeconfigNeedsProgram", Target: "resourceId",
+		Message: fmt.Sprintf("the kubeconfig of AKS cluster %s gets its token from a program", id.name()),
+		Cause:   fmt.Sprintf("its user runs %s, because the cluster takes Entra logins only, and this server runs no program that a kubeconfig brings along", clip(program)),
+		Mend: fmt.Sprintf("enable local accounts on the cluster; or make a service account in it and give its kubeconfig: moorage resource add %[1]s --address %[2]s --kubeconfig-file FILE; "+
+			"or install that program where this server runs, put the kubeconfig there (az aks get-credentials), and name its context: moorage resource add %[1]s --address %[2]s", shellWord(id.String()), kubeconfig.Address(context)),
 	}
-	if len(text) == 0 || len(text) > most || yaml.Unmarshal(text, &doc) != nil || doc.Current == "" {
-		return kubeconfig{}, false
-	}
-	out := kubeconfig{context: doc.Current}
-	for _, c := range doc.Contexts {
-		if c.Name != doc.Current {
-			continue
-		}
-		for _, cluster := range doc.Clusters {
-			if cluster.Name == c.Context.Cluster {
-				out.server = cluster.Cluster.Server
-			}
-		}
-		for _, user := range doc.Users {
-			if user.Name == c.Context.User {
-				out.command = user.User.Exec.Command
-			}
-		}
-	}
-	return out, out.server != ""
 }
 
 type connected struct {
@@ -237,7 +203,7 @@ func (a *Azure) connectedCluster(ctx context.Context, id armID) (Found, error) {
 		Class: workspace.Unsupported, Code: "KubeconfigNeeded", Target: "resourceId",
 		Message: fmt.Sprintf("the id of Arc cluster %s does not say how to reach its Kubernetes API", id.name()),
 		Cause:   "Azure knows the cluster" + state + ", but reaches it through a relay that only Microsoft's own proxy speaks",
-		Mend:    fmt.Sprintf("give this server the cluster's own kubeconfig (in its KUBECONFIG) and name the context: moorage resource add %s --address kubeconfig://CONTEXT", shellWord(id.String())),
+		Mend:    fmt.Sprintf("give this server the cluster's own kubeconfig and name the context: moorage resource add %s --address kubeconfig://CONTEXT --kubeconfig-file FILE", shellWord(id.String())),
 	}
 }
 

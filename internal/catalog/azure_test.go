@@ -277,7 +277,7 @@ func TestManagedClusterGivesItsKubeconfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	if found.Address != "kubeconfig://aks1" || !found.Public || found.Details["server"] != "https://aks1-dns.hcp.westeurope.azmk8s.io:443" || found.Details["kubernetes_version"] != "1.30.3" ||
-		found.Secrets["kubeconfig"].Reveal() != text || len(found.Warnings) != 0 {
+		!strings.Contains(found.Secrets["kubeconfig"].Reveal(), "the-token-of-the-cluster") || len(found.Warnings) != 0 {
 		t.Errorf("%+v", found)
 	}
 	if _, err := a.Address(t.Context(), aksID); err != nil || len(l.asked) != 4 {
@@ -293,7 +293,7 @@ func TestManagedClusterWarnsOfWhatWillNotWork(t *testing.T) {
 	l.knowsAKS(object{
 		"provisioningState": "Succeeded", "disableLocalAccounts": true,
 		"apiServerAccessProfile": object{"enablePrivateCluster": true, "authorizedIPRanges": []string{"198.51.100.0/24"}},
-	}, aKubeconfig(`{exec: {apiVersion: client.authentication.k8s.io/v1beta1, command: kubelogin, args: [get-token]}}`))
+	}, aKubeconfig(`{token: t}`))
 	found, err := l.source(t).Address(t.Context(), aksID)
 	if err != nil {
 		t.Fatal(err)
@@ -302,9 +302,16 @@ func TestManagedClusterWarnsOfWhatWillNotWork(t *testing.T) {
 	for _, w := range found.Warnings {
 		codes = append(codes, w.Code)
 	}
-	if found.Public || !slices.Equal(codes, []string{"PrivateAddress", "AddressRangesOnly", "KubeconfigNeedsProgram"}) {
+	if found.Public || !slices.Equal(codes, []string{"PrivateAddress", "AddressRangesOnly"}) {
 		t.Errorf("%+v", found)
 	}
+}
+
+func TestManagedClusterWhoseUserRunsAProgramSaysWhatToDo(t *testing.T) {
+	l := startLoopback(t)
+	l.knowsAKS(object{"provisioningState": "Succeeded", "disableLocalAccounts": true}, aKubeconfig(`{exec: {apiVersion: client.authentication.k8s.io/v1beta1, command: kubelogin, args: [get-token]}}`))
+	_, err := l.source(t).Address(t.Context(), aksID)
+	problem(t, err, "KubeconfigNeedsProgram", "aks1", "kubelogin", "--kubeconfig-file", "--address kubeconfig://aks1")
 }
 
 func TestManagedClusterWithoutAUsableKubeconfig(t *testing.T) {

@@ -81,6 +81,9 @@ func (c *Catalog) Find(ctx context.Context, resourceID string) (Found, error) {
 }
 
 func unknown(resourceID, cause string) *workspace.Problem {
+	if strings.Contains(strings.ToLower(resourceID), "/connectedclusters/") {
+		cause += "; the id of an Arc cluster would not be enough anyway, because Azure reaches its Kubernetes API through a relay that only Microsoft's own proxy speaks"
+	}
 	return &workspace.Problem{
 		Class: workspace.Invalid, Code: "UnknownResource", Target: "resourceId",
 		Message: fmt.Sprintf("no address is known for resource %q", resourceID),
@@ -103,7 +106,7 @@ func shellWord(s string) string {
 func exampleAddress(resourceID string) string {
 	id := strings.ToLower(resourceID)
 	for part, example := range map[string]string{
-		"/managedclusters/": "kubeconfig://CONTEXT", "/connectedclusters/": "kubeconfig://CONTEXT", "/bigdatapools/": "livy+https://HOST/", "/microsoft.databricks/": "https://HOST",
+		"/managedclusters/": "kubeconfig://CONTEXT --kubeconfig-file FILE", "/connectedclusters/": "kubeconfig://CONTEXT --kubeconfig-file FILE", "/bigdatapools/": "livy+https://HOST/", "/microsoft.databricks/": "https://HOST",
 		"/batchaccounts/": "slurm+ssh://HOST:22 --set folder=/SHARED/FOLDER", "/microsoft.datalakeanalytics/": "ADDRESS",
 	} {
 		if strings.Contains(id, part) {

@@ -110,7 +110,7 @@ Every command has its own --help with an example.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &workspace.Problem{Class: workspace.Invalid, Code: usageCode, Message: err.Error(), Mend: cmd.CommandPath() + " --help"}
 	})
-	root.AddCommand(newEnv(), newConfig(), newCompute(), newJob(clock.System()), newResource(), newKind(), newDoctor(clock.System()))
+	root.AddCommand(newEnv(), newConfig(), newCompute(), newJob(clock.System()), newEnvironment(), newResource(), newConnection(), newRegistry(), newKind(), newDoctor(clock.System()))
 	root.AddCommand(extra...)
 	understand(root)
 	return root

@@ -28,3 +28,11 @@ func TestRememberedCloudOfAnotherServerIsSaid(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAzureFolderThatIsNotThereIsNoFault(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "azure")
+	t.Setenv("AZURE_CONFIG_DIR", dir)
+	if x := cloudCache("https://localhost:8443"); !x.OK || !strings.Contains(x.Thing, "mkdir "+dir) {
+		t.Errorf("%+v", x)
+	}
+}

@@ -26,12 +26,14 @@ type attachFlags struct {
 	jump, set                                    []string
 	slots, gpus                                  int
 	folder, hostKey, alias                       string
+	namespace, image, kubeconfigFile             string
+	tlsCA, tlsCert, tlsKey                       string
 }
 
 // register adds the flags that name a target, which are for one that is not attached yet, and its settings.
 func (a *attachFlags) register(cmd *cobra.Command, n *connection) {
 	f := cmd.Flags()
-	f.StringVar(&a.kind, "kind", "", "kind of compute: ssh, local, docker, batch, … (moorage kind list)")
+	f.StringVar(&a.kind, "kind", "", "kind of compute: ssh, local, docker, kubernetes, batch, … (moorage kind list)")
 	f.BoolVar(&a.distinct, "distinct", false, "attach although another compute looks like the same machine (cloned machines)")
 	_ = cmd.RegisterFlagCompletionFunc("kind", n.completeKinds)
 	a.registerSettings(cmd)
@@ -54,6 +56,12 @@ func (a *attachFlags) registerSettings(cmd *cobra.Command) {
 	f.StringVar(&a.hostKey, "host-key", "", `host key to expect, "ssh-ed25519 AAAA…"; without it the first one seen is pinned`)
 	f.IntVar(&a.slots, "slots", 0, "jobs that run at the same time; 0 is the number of processors")
 	f.IntVar(&a.gpus, "gpus", 0, "graphics processors to allot; 0 is all that are found")
+	f.StringVar(&a.namespace, "namespace", "", "namespace of a Kubernetes cluster")
+	f.StringVar(&a.kubeconfigFile, "kubeconfig-file", "", "kubeconfig with the cluster; only the context of --address, or the current one, is sent")
+	f.StringVar(&a.image, "image", "", "image of jobs that name none, where jobs run in containers")
+	f.StringVar(&a.tlsCA, "tls-ca-file", "", "certificate authority of a Docker engine at docker+tcp://")
+	f.StringVar(&a.tlsCert, "tls-cert-file", "", "certificate to show to it")
+	f.StringVar(&a.tlsKey, "tls-key-file", "", "private key of that certificate")
 	f.StringVar(&a.folder, "folder", "", "folder on the target for what Moorage places there (~/.moorage)")
 	f.StringArrayVar(&a.set, "set", nil, "another setting of the kind, key=value; may be repeated")
 	_ = cmd.MarkFlagFilename("file", "yml", "yaml")
@@ -63,6 +71,7 @@ func (a *attachFlags) registerSettings(cmd *cobra.Command) {
 var describing = []string{
 	"file", "kind", "address", "resource-id", "private-key-file", "passphrase-file", "password-file", "password-stdin", "password", "use-agent", "jump",
 	"host-key", "slots", "gpus", "folder", "alias", "set", "description", "distinct",
+	"namespace", "kubeconfig-file", "image", "tls-ca-file", "tls-cert-file", "tls-key-file",
 }
 
 func (a *attachFlags) given(cmd *cobra.Command) bool {
@@ -82,8 +91,10 @@ func (a *attachFlags) request(cmd *cobra.Command, name string) (attachRequest, e
 		r.kind = "amlcompute"
 	}
 	if a.file == "" && r.kind == "" {
-		r.kind, _, _ = strings.Cut(a.address, "://")
-		if !strings.Contains(a.address, "://") {
+		if r.kind = yaml.KindOf(a.address); a.address == "" && a.kubeconfigFile != "" {
+			r.kind = "kubernetes"
+		}
+		if r.kind == "" {
 			return r, usage("--kind is missing: name the kind of compute, or give its YAML with -f")
 		}
 	}
@@ -105,7 +116,7 @@ func (a *attachFlags) request(cmd *cobra.Command, name string) (attachRequest, e
 		}
 		r.kind, r.body = parsed.Kind, parsed.Body
 	}
-	settings, err := a.settings(cmd)
+	settings, err := a.settings(cmd, addressIn(r.body))
 	if err != nil {
 		return r, err
 	}
@@ -140,65 +151,6 @@ func (a *attachFlags) request(cmd *cobra.Command, name string) (attachRequest, e
 	return r, nil
 }
 
-// settings are the driver settings that flags give. Secrets are read from files and standard input here.
-func (a *attachFlags) settings(cmd *cobra.Command) (map[string]any, error) {
-	s := map[string]any{}
-	for key, value := range map[string]string{"address": a.address, "folder": a.folder, "host_key": a.hostKey} {
-		if value != "" {
-			s[key] = value
-		}
-	}
-	for key, file := range map[string]string{"private_key": a.keyFile, "passphrase": a.passphrase, "password": a.passwordFile} {
-		if file == "" {
-			continue
-		}
-		text, err := readFile(file)
-		if err != nil {
-			return nil, err
-		}
-		if key != "private_key" {
-			text = strings.TrimRight(text, "\r\n")
-		}
-		s[key] = text
-	}
-	if a.password != "" {
-		show.Warning(cmd.ErrOrStderr(), workspace.Problem{
-			Message: "a password on the command line can be seen by other users of this machine and stays in the shell's history", Mend: "use --password-file or --password-stdin",
-		})
-		s["password"] = a.password
-	}
-	if a.passwordStdin {
-		text, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), 64<<10))
-		if err != nil {
-			return nil, fmt.Errorf("cli: standard input: %w", err)
-		}
-		s["password"] = strings.TrimRight(string(text), "\r\n")
-	}
-	if a.useAgent {
-		s["use_agent"] = true
-	}
-	if len(a.jump) > 0 {
-		s["jump"] = a.jump
-	}
-	for key, n := range map[string]int{"slots": a.slots, "gpus": a.gpus} {
-		if n < 0 {
-			return nil, usage("--%s cannot be negative", key)
-		}
-		if n > 0 || cmd.Flags().Changed(key) {
-			s[key] = n
-		}
-	}
-	set := &yaml.Document{Root: &yaml.Node{Kind: yaml.Map}}
-	for _, assignment := range a.set {
-		if err := set.Set(assignment); err != nil {
-			return nil, err
-		}
-	}
-	values, _ := set.Root.Any().(map[string]any)
-	maps.Copy(s, values)
-	return s, nil
-}
-
 // load reads a YAML file, or standard input for "-".
 func load(cmd *cobra.Command, file string) (*yaml.Document, error) {
 	if file != "-" {
@@ -212,11 +164,7 @@ func load(cmd *cobra.Command, file string) (*yaml.Document, error) {
 }
 
 func readFile(path string) (string, error) {
-	if path == "~" || strings.HasPrefix(path, "~/") {
-		if home, err := os.UserHomeDir(); err == nil {
-			path = home + strings.TrimPrefix(path, "~")
-		}
-	}
+	path = home(path)
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return "", &workspace.Problem{Class: workspace.Invalid, Code: "FileNotReadable", Target: path, Message: path + " cannot be read", Cause: short(err), Mend: "check the path and your right to read it"}
@@ -224,20 +172,32 @@ func readFile(path string) (string, error) {
 	return string(text), nil
 }
 
+// home puts the person's home in place of ~, where no shell did.
+func home(path string) string {
+	if path == "~" || strings.HasPrefix(path, "~/") {
+		if dir, err := os.UserHomeDir(); err == nil {
+			return dir + strings.TrimPrefix(path, "~")
+		}
+	}
+	return path
+}
+
 func newComputeAttach(n *connection) *cobra.Command {
 	var f format
 	var flags attachFlags
 	cmd := &cobra.Command{
 		Use: "attach [NAME]", Short: "Attach a machine or cluster by name",
-		Long: `Attach a machine or cluster under a name, by flags or by a YAML file of Azure ML v2 (virtualmachine, amlcompute, …, and
-in the same style ssh, local, docker, batch, …).
+		Long: `Attach a machine or cluster under a name, by flags or by a YAML file of Azure ML v2 (virtualmachine, kubernetes,
+amlcompute, …, and in the same style ssh, local, docker, batch, …).
 
 A pre-flight tries what a job will need and says what it found. The host key that is seen is pinned and shown: compare
 its fingerprint. A second attachment of the same machine is refused, naming the first.`,
 		Example: `  moorage compute attach gpu --kind ssh --address ssh://bob@10.0.0.5:22 --private-key-file ~/.ssh/id_ed25519
   moorage compute attach gpu --kind ssh --address ssh://bob@10.0.0.5 --password-file pw.txt --jump ssh://bob@gateway
   moorage compute attach -f vm.yml
-  moorage compute attach box --kind docker --set image=python:3.12
+  moorage compute attach box --kind docker --image python:3.12
+  moorage compute attach box --kind docker --address docker+ssh://bob@10.0.0.5 --image python:3.12
+  moorage compute attach k8s --kind kubernetes --address kubeconfig://CONTEXT --namespace ml --kubeconfig-file ~/.kube/config
   moorage compute attach cpu-cluster --alias gpu`,
 	}
 	name := named(cmd, "compute")
@@ -318,6 +278,9 @@ func newComputeUpdate(n *connection) *cobra.Command {
 		}
 		if flags.kind == "" && flags.file == "" {
 			flags.kind = now.Properties.ComputeType
+		}
+		if flags.kubeconfigFile != "" && flags.address == "" {
+			flags.address = now.Address() // its context is the one that is meant
 		}
 		r, err := flags.request(cmd, *name)
 		if err != nil {

@@ -34,7 +34,8 @@ func newDoctor(source clock.Source) *cobra.Command {
 		Use:   "doctor",
 		Short: "Check the way from here to a server, and what a client needs there",
 		Long: `Check the way from here to a server: that it answers, that its certificate is trusted, that credentials and workspace
-are good, that the clocks agree, that there is room on its disk, and that azureml-core can upload. Each finding says what is
+are good, that the clocks agree, that there is room on its disk, that azureml-core can upload, and what Azure's clients
+remember. Each finding says what is
 wrong, why, and how it is mended. The exit code is 1 when something is wrong.`,
 		Example: `  moorage doctor
   moorage doctor --data ~/moorage -o json`,
@@ -118,7 +119,7 @@ func (d *doctor) examine(ctx context.Context) []finding {
 	if about.Room != nil {
 		room = wrong("room", about.Room)
 	}
-	return append(findings, room, d.uploads(ctx, about.BlobHost))
+	return append(findings, room, d.uploads(ctx, about.BlobHost), cloudCache(d.client.URL()))
 }
 
 // wrong makes a finding of an error.

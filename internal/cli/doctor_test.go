@@ -80,6 +80,8 @@ func (p *patient) examined(t *testing.T, trusting bool, now func() time.Time) ma
 }
 
 func TestDoctorFindsWhatIsWrongAndNothingElse(t *testing.T) {
+	azure := t.TempDir()
+	t.Setenv("AZURE_CONFIG_DIR", azure)
 	tests := []struct {
 		name     string
 		untrust  bool
@@ -100,6 +102,13 @@ func TestDoctorFindsWhatIsWrongAndNothingElse(t *testing.T) {
 		{
 			name: "unknown name", harm: func(p *patient) { p.blobHost = "up.blob.invalid" }, check: "uploads",
 			says: []string{"up.blob.invalid", "not known on this machine", `"127.0.0.1 up.blob.invalid"`, "env --proxy"}, complete: true,
+		},
+		{
+			name: "another server's cloud", harm: func(*patient) {
+				if err := os.WriteFile(filepath.Join(azure, "cloudEndpoints.json"), []byte(`"https://elsewhere"`), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}, check: "azure folder", says: []string{"another server", "remove " + azure}, complete: true,
 		},
 	}
 	for _, tt := range tests {
@@ -122,7 +131,7 @@ func TestDoctorFindsWhatIsWrongAndNothingElse(t *testing.T) {
 					t.Errorf("%+v does not say %q", x, s)
 				}
 			}
-			if tt.complete && len(found) != 6 {
+			if tt.complete && len(found) != 7 {
 				t.Errorf("%d checks were made", len(found))
 			}
 		})

@@ -20,7 +20,7 @@ import (
 
 func newEnv() *cobra.Command {
 	var data, url, shell string
-	var proxy bool
+	var proxy, archive bool
 	cmd := &cobra.Command{
 		Use:   "env --data DIR",
 		Short: "Print the variables that point Azure ML, MLflow and this command line at a server",
@@ -32,16 +32,23 @@ secret: do not log it.
 
 azureml-core uploads files to a name that must lead to the server, moorage.blob.localhost by default. Where the machine does
 not know it, this says so with the line that the hosts file lacks. --proxy is for those who may not change that file: the
-server becomes the shell's proxy for https, for that one name. Most other hosts are excepted; one that is not is refused.`,
+server becomes the shell's proxy for https, for that one name. Most other hosts are excepted; one that is not is refused.
+
+--archive is for clients on another machine: it prints a tar that serves as --data there, beside --url. It holds the
+administrator's secret as well.`,
 		Example: `  eval "$(moorage env --data ~/moorage)"
   moorage env --data ~/moorage --shell fish | source
   moorage env --data ~/moorage --url https://gpu-box.lan:8443
-  eval "$(moorage env --data ~/moorage --proxy)"`,
+  eval "$(moorage env --data ~/moorage --proxy)"
+  ssh gpu-box moorage env --data moorage --archive | tar -x -C ~/gpu-box`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			quote, ok := shells[shell]
 			if !ok {
 				return usage("--shell %q is not known: use sh, fish or powershell", shell)
+			}
+			if archive {
+				return writeArchive(cmd.OutOrStdout(), data)
 			}
 			vars, blobHost, err := environment(data, url)
 			if err != nil {
@@ -71,6 +78,7 @@ server becomes the shell's proxy for https, for that one name. Most other hosts 
 	cmd.Flags().StringVar(&url, "url", "", "another address by which the server is reached from here")
 	cmd.Flags().StringVar(&shell, "shell", "sh", "sh, fish or powershell")
 	cmd.Flags().BoolVar(&proxy, "proxy", false, "let the server be the proxy by which azureml-core's uploads find it")
+	cmd.Flags().BoolVar(&archive, "archive", false, "print a tar of what clients on another machine need")
 	_ = cmd.RegisterFlagCompletionFunc("shell", cobra.FixedCompletions([]string{"sh", "fish", "powershell"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

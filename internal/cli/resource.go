@@ -30,20 +30,23 @@ besides, a login, a folder, is kept in the catalogue: secrets sealed, and never 
 id failed are then tried again.`,
 		Example: `  moorage resource add /subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/vm1 --address ssh://10.0.0.5:22
   moorage resource add /subscriptions/s/resourceGroups/g/providers/Microsoft.Batch/batchAccounts/b --address slurm+ssh://bob@login:22 \
-      --private-key-file ~/.ssh/id_ed25519 --set folder=/shared/bob/moorage`,
+      --private-key-file ~/.ssh/id_ed25519 --set folder=/shared/bob/moorage
+  moorage resource add /subscriptions/s/resourceGroups/g/providers/Microsoft.Kubernetes/connectedClusters/edge --address kubeconfig://CONTEXT \
+      --kubeconfig-file ~/.kube/config`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			address := flags.address
-			if address == "" {
+			if address == "" && flags.kubeconfigFile == "" {
 				return usage("--address is missing: say where the resource is, for example ssh://10.0.0.5:22")
 			}
 			c, err := n.open()
 			if err != nil {
 				return err
 			}
-			settings, err := flags.settings(cmd)
+			settings, err := flags.settings(cmd, "")
 			if err != nil {
 				return err
 			}
+			address, _ = settings["address"].(string)
 			delete(settings, "address")
 			if err := c.PutResource(cmd.Context(), client.Resource{ID: args[0], Address: address, Settings: settings}); err != nil {
 				return err
@@ -59,6 +62,8 @@ id failed are then tried again.`,
 	f.StringVar(&flags.passwordFile, "password-file", "", "file with the password")
 	f.BoolVar(&flags.useAgent, "use-agent", false, "take keys from the ssh-agent of the server")
 	f.StringSliceVar(&flags.jump, "jump", nil, "host to go through, ssh://user@host:22; may be repeated")
+	f.StringVar(&flags.kubeconfigFile, "kubeconfig-file", "", "kubeconfig with the cluster; only the context of --address, or the current one, is sent")
+	f.StringVar(&flags.namespace, "namespace", "", "namespace of a Kubernetes cluster")
 	f.StringArrayVar(&flags.set, "set", nil, "another setting of the kind, key=value; may be repeated")
 	return cmd
 }

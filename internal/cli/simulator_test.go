@@ -171,6 +171,7 @@ func (s *simulator) routes(mux *http.ServeMux) {
 		answerJSON(w, 201, map[string]any{"name": r.PathValue("v")})
 	})
 	s.computeRoutes(mux)
+	s.connectionRoutes(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, 404, "NotSimulated", r.Method+" "+r.URL.Path+" is not simulated", "", "")
 	})

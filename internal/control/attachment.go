@@ -8,10 +8,12 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/moorage-ml/moorage/internal/catalog"
 	"github.com/moorage-ml/moorage/internal/compute"
+	"github.com/moorage-ml/moorage/internal/kubeconfig"
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
@@ -44,6 +46,11 @@ func (c *Control) prepare(ctx context.Context, req *AttachRequest) (attachment, 
 	if req.Address == "" {
 		req.Address, _ = settings["address"].(string)
 	}
+	if req.Address == "" || req.Address == kubeconfig.Scheme {
+		if err := currentContext(req, settings); err != nil {
+			return attachment{}, err
+		}
+	}
 	var found catalog.Found
 	if req.Address == "" && req.ResourceID != "" {
 		if found, err = c.Catalog.Find(ctx, req.ResourceID); err != nil {
@@ -56,6 +63,10 @@ func (c *Control) prepare(ctx context.Context, req *AttachRequest) (attachment, 
 		if err := c.complement(ctx, settings, d, found); err != nil {
 			return attachment{}, err
 		}
+	}
+	req.Address = oneForm(req.Address)
+	if err := settle(settings, req.Address); err != nil {
+		return attachment{}, err
 	}
 	if p := wrongAddress(*req); p != nil {
 		return attachment{hopeless: notAttached(req.Name, p)}, nil
@@ -83,7 +94,7 @@ func (c *Control) complement(ctx context.Context, settings map[string]any, d com
 		known[name] = secret.Reveal()
 	}
 	for name, value := range known {
-		if settings[name] == nil && hasSetting(d, name) {
+		if settings[name] == nil && (hasSetting(d, name) || slices.Contains(ownSettings, name)) {
 			settings[name] = value
 		}
 	}

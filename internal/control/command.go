@@ -28,13 +28,9 @@ type commandJob struct {
 	Outputs        map[string]jobOutput `json:"outputs"`
 	Tags           textMap              `json:"tags"`
 	Properties     textMap              `json:"properties"`
-	Resources      struct {
-		InstanceCount int            `json:"instanceCount"`
-		InstanceType  string         `json:"instanceType"`
-		Properties    map[string]any `json:"properties"`
-	} `json:"resources"`
-	Distribution json.RawMessage `json:"distribution"`
-	Limits       struct {
+	Resources      jobResources         `json:"resources"`
+	Distribution   *jobDistribution     `json:"distribution"`
+	Limits         struct {
 		Timeout string `json:"timeout"`
 	} `json:"limits"`
 	QueueSettings struct {
@@ -98,13 +94,6 @@ func parseCommandJob(properties json.RawMessage) (*commandJob, error) {
 	}
 	if strings.TrimSpace(j.Command) == "" {
 		return nil, invalid("MissingCommand", "command", "the job has no command", "", "give the command that is to run")
-	}
-	if n := j.Resources.InstanceCount; n > 1 {
-		return nil, &workspace.Problem{
-			Class: workspace.Unsupported, Code: "TooManyInstances", Target: "resources.instanceCount",
-			Message: fmt.Sprintf("the job wants %d machines, and a compute of this kind is one", n),
-			Mend:    "set instance_count to 1",
-		}
 	}
 	if err := checkVariableNames(j.Variables); err != nil {
 		return nil, err

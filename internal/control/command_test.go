@@ -42,7 +42,6 @@ func TestJobThatCannotRunIsRefusedByName(t *testing.T) {
 		{"another type", `{"jobType":"Sweep","command":"x"}`, "UnsupportedJobType"},
 		{"no type", `{"command":"x"}`, "MissingJobType"},
 		{"no command", `{"jobType":"Command","command":"  "}`, "MissingCommand"},
-		{"many machines", `{"jobType":"Command","command":"x","resources":{"instanceCount":2}}`, "TooManyInstances"},
 		{"bad variable", `{"jobType":"Command","command":"x","environmentVariables":{"A=B":"c"}}`, "InvalidVariable"},
 	}
 	for _, c := range cases {

@@ -17,6 +17,7 @@ import (
 	"github.com/moorage-ml/moorage/internal/environment"
 	"github.com/moorage-ml/moorage/internal/fault"
 	"github.com/moorage-ml/moorage/internal/fleet"
+	"github.com/moorage-ml/moorage/internal/registry"
 	"github.com/moorage-ml/moorage/internal/secret"
 	"github.com/moorage-ml/moorage/internal/store"
 	"github.com/moorage-ml/moorage/internal/workspace"
@@ -27,6 +28,8 @@ type Config struct {
 	Store   *store.Store
 	Blob    blob.Store
 	CAS     *blob.CAS
+	Images  *registry.Registry // nil: the server keeps no images
+	Builds  Builds             // nil: the server makes no images
 	Fleet   *fleet.Fleet
 	Box     *secret.Box
 	Catalog *catalog.Catalog

@@ -50,6 +50,9 @@ func (c *Control) RegisterEnvironment(ctx context.Context, p workspace.Principal
 	if plain == nil {
 		return EnvironmentVersion{}, invalid("InvalidEnvironment", "environment", "the environment says nothing but its name", "", "send its python, docker and environmentVariables")
 	}
+	if err := c.keepImageLogin(ctx, ws, d, body); err != nil {
+		return EnvironmentVersion{}, err
+	}
 	d.Name = name
 	doc, err := c.newEnvironment(p, ws, d, plain)
 	if err != nil {

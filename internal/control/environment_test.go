@@ -304,7 +304,7 @@ func TestBuildIsAJobThatMakesTheEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	job, err := r.EnvironmentBuild(t.Context(), r.admin, r.ws, build)
+	job, err := r.Job(t.Context(), r.admin, r.ws, build)
 	if err != nil || !strings.Contains(string(job.Spec), "numpy") || job.ComputeName != "gpu" {
 		t.Errorf("%+v, %v", job, err)
 	}

@@ -24,11 +24,12 @@ type Garbage struct {
 	Audit   int64 `json:"audit"`   // entries of the audit log whose time was over
 	Objects int   `json:"objects"` // of snapshots, all there are
 	Removed int   `json:"removed"` // of those, what nothing needs
+	Images  int   `json:"images"`  // of the registry, with manifests of other things; what nothing needs
 	Bytes   int64 `json:"bytes"`   // of those removed
 }
 
 // CollectGarbage deletes jobs that ended longer ago than the retention, with their files, and then the objects of
-// snapshots that no job and no code needs. Jobs may come and go meanwhile. With dry it only counts.
+// snapshots and the images that nothing needs. Jobs may come and go meanwhile. With dry it only counts.
 func (c *Control) CollectGarbage(ctx context.Context, _ workspace.Principal, dry bool) (Garbage, error) {
 	g := Garbage{Dry: dry}
 	var err error
@@ -43,6 +44,9 @@ func (c *Control) CollectGarbage(ctx context.Context, _ workspace.Principal, dry
 	if err == nil && !dry {
 		err = c.Store.DeletePins(ctx)
 	}
+	if err == nil {
+		err = c.collectImages(ctx, &g)
+	}
 	return g, err
 }
 
@@ -50,6 +54,9 @@ func (c *Control) CollectGarbage(ctx context.Context, _ workspace.Principal, dry
 func (c *Control) liveRoots(ctx context.Context) iter.Seq2[snapshot.Hash, error] {
 	return func(yield func(snapshot.Hash, error) bool) {
 		err := c.rootsOfCode(ctx, yield)
+		if err == nil {
+			err = c.rootsOfContexts(ctx, yield)
+		}
 		if err == nil {
 			err = c.rootsOfJobs(ctx, yield)
 		}

@@ -36,7 +36,7 @@ func TestInstanceTypeGivesAJobItsGPUs(t *testing.T) {
 func TestInstanceTypesThatCannotBeReadAreRefusedWhenAttaching(t *testing.T) {
 	r := newRig(t)
 	r.attached("other", "fake://m2")
-	for _, bad := range []string{`["two"]`, `{"two":2}`, `{"two":{"gpus":"2"}}`, `{"two":{"gpus":-1}}`, `{"two":{"cpus":1}}`} {
+	for _, bad := range []string{`["two"]`, `{"two":2}`, `{"two":{"gpus":"2"}}`, `{"two":{"gpus":-1}}`, `{"two":{"cores":1}}`, `{"two":{"cpus":2,"cpu_limit":1}}`, `{"two":{"memory":"8GB"}}`, `{"two":{"resources":{"limits":{"rdma/hca":1}}}}`} {
 		_, err := r.attach("gpu", "fake://m1", settings(`{"instance_types":`+bad+`}`))
 		r.refused(err, "InvalidInstanceTypes")
 		_, err = r.UpdateCompute(t.Context(), r.admin, r.ws, "other", UpdateRequest{Settings: []byte(`{"instance_types":` + bad + `}`)})

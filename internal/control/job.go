@@ -288,6 +288,13 @@ func (c *Control) JobLog(ctx context.Context, _ workspace.Principal, ws workspac
 		if job.State.Terminal() {
 			return c.homeLog(ctx, job, stream, from, w)
 		}
+		if job.Phase == store.Accepted && stream != "" {
+			next, waits, err := c.waitingLog(ctx, job, from, w)
+			if err != nil || waits && !follow {
+				return next, err
+			}
+			from = next
+		}
 		if job.Phase != store.Accepted {
 			next, err := c.targetLog(ctx, job, compute.LogQuery{Stream: stream, From: from, Follow: follow}, w)
 			if err == nil || ctx.Err() != nil || !lost(err) {

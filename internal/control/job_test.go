@@ -48,7 +48,7 @@ func TestJobsThatCannotRunAreRefusedAtOnce(t *testing.T) {
 		{"type", `{"jobType":"Sweep"}`, "UnsupportedJobType"},
 		{"no command", `{"jobType":"Command","command":" "}`, "MissingCommand"},
 		{"not JSON", `[`, "InvalidJob"},
-		{"nodes", `{"jobType":"Command","command":"x","resources":{"instanceCount":2}}`, "TooManyInstances"},
+		{"nodes", `{"jobType":"Command","command":"x","resources":{"instanceCount":2}}`, "TooManyNodes"},
 		{"gpus", `{"jobType":"Command","command":"x","resources":{"properties":{"gpus":-1}}}`, "InvalidGPUs"},
 		{"reference", `{"jobType":"Command","command":"${{inputs.x}}"}`, "UnknownReference"},
 		{"timeout", `{"jobType":"Command","command":"x","limits":{"timeout":"soon"}}`, "InvalidTimeout"},

@@ -28,6 +28,9 @@ func (c *Control) KeepEnvironment(ctx context.Context, p workspace.Principal, ws
 	if err != nil {
 		return KeptEnvironment{}, err
 	}
+	if err := c.keepImageLogin(ctx, ws, d, v1); err != nil {
+		return KeptEnvironment{}, err
+	}
 	if plain == nil {
 		if d.Name == "" {
 			return KeptEnvironment{}, nil
@@ -81,7 +84,7 @@ func kept(name, version string, definition json.RawMessage) (KeptEnvironment, er
 	}
 	spec, err := d.Spec()
 	if !spec.Dockerfile {
-		spec.Image = d.Docker.Image
+		spec.Image = d.BaseImage()
 	}
 	return KeptEnvironment{Name: name, Version: version, Spec: spec}, err
 }
@@ -105,7 +108,8 @@ func (c *Control) environment(ctx context.Context, ws workspace.Workspace, id st
 	if spec.Empty() {
 		return nil, nil
 	}
-	if err := environment.Check(spec, c.Curated); err != nil {
+	spec, err := c.checkEnvironment(ctx, ws, spec)
+	if err != nil {
 		return nil, err
 	}
 	return json.Marshal(spec)

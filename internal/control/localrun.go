@@ -11,7 +11,6 @@ import (
 	"maps"
 	"net/url"
 	"path"
-	"strconv"
 	"strings"
 	"time"
 
@@ -48,6 +47,12 @@ func (c *Control) LocalRun(ctx context.Context, p workspace.Principal, ws worksp
 	d, err := parseRunDefinition(r.Definition)
 	if err == nil {
 		err = d.fits(store.Compute{Name: "local", Kind: "local"})
+	}
+	if err == nil {
+		var size scale
+		if size, err = d.scale(); err == nil {
+			err = size.alone()
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -98,7 +103,7 @@ func localVariables(ws workspace.Workspace, run, experiment string, way LocalWay
 		"AZUREML_RUN_ID": run, "AZUREML_EXPERIMENT_NAME": experiment, "AZUREML_EXPERIMENT_ID": way.ExperimentID,
 		"AZUREML_ARM_SUBSCRIPTION": ws.Subscription, "AZUREML_ARM_RESOURCEGROUP": ws.ResourceGroup,
 		"AZUREML_ARM_WORKSPACE_NAME": ws.Name, "AZUREML_ARM_PROJECT_NAME": experiment, "AZUREML_WORKSPACE_ID": ws.ID,
-		"AZUREML_DATA_CONTAINER_ID": "dcid." + run, "AZUREML_RUN_TOKEN_EXPIRY": strconv.FormatInt(way.Expires.Unix(), 10),
+		"AZUREML_DATA_CONTAINER_ID": "dcid." + run, "AZUREML_RUN_TOKEN_EXPIRY": way.Expires.UTC().Format(time.RFC3339),
 		"AZUREML_SERVICE_ENDPOINT": way.Service, "AZUREML_DISCOVERY_SERVICE_ENDPOINT": way.Service + "/discovery/workspaces/" + ws.ID,
 		"ARM_CLOUD_METADATA_URL": way.Service + "/metadata/endpoints?api-version=2019-05-01", "AZUREML_CURRENT_CLOUD": "MoorageCloud",
 		"MLFLOW_TRACKING_URI": way.Service + "/mlflow/v1.0" + ws.Path(), "MLFLOW_RUN_ID": run, "MLFLOW_EXPERIMENT_NAME": experiment,

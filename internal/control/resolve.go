@@ -20,16 +20,14 @@ func (c *Control) resolve(ctx context.Context, ws workspace.Workspace, name stri
 		return spec, err
 	}
 	spec.Variables = j.Variables
-	if spec.GPUs, err = j.gpus(); err != nil {
-		return spec, err
+	size, err := j.scale()
+	if err == nil {
+		err = c.enlarge(ctx, ws, &spec, on, size)
 	}
-	ofType, err := instanceGPUs(on, j.Resources.InstanceType)
 	if err != nil {
 		return spec, err
 	}
-	if spec.GPUs == 0 {
-		spec.GPUs = ofType
-	}
+	j.note(size)
 	timeout, err := parseDuration(j.Limits.Timeout)
 	if err != nil {
 		return spec, err

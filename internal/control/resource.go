@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/moorage-ml/moorage/internal/compute"
+	"github.com/moorage-ml/moorage/internal/kubeconfig"
 	"github.com/moorage-ml/moorage/internal/store"
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
@@ -28,7 +29,7 @@ func (c *Control) PutResource(ctx context.Context, p workspace.Principal, req Re
 	if err := checkResource(req); err != nil {
 		return err
 	}
-	settings, secrets, err := c.resourceSettings(req.Settings)
+	settings, secrets, err := c.resourceSettings(req)
 	if err != nil {
 		return err
 	}
@@ -61,9 +62,15 @@ func (c *Control) PutResource(ctx context.Context, p workspace.Principal, req Re
 // resourceSecret is the id of a line's sealed secrets, and what they are sealed for.
 func resourceSecret(id string) string { return "resource/" + strings.ToLower(id) }
 
+// inCluster is the address of the cluster in which the server itself runs.
+const inCluster = "incluster://"
+
 func checkResource(req ResourceRequest) error {
 	if !strings.HasPrefix(strings.ToLower(req.ID), "/subscriptions/") {
 		return invalid("InvalidResourceID", "id", quote(req.ID)+" is not a resource id", "", "write it as Azure does: /subscriptions/…/resourceGroups/…/providers/Microsoft.Compute/virtualMachines/NAME")
+	}
+	if _, ok := kubeconfig.ContextOf(req.Address); ok || req.Address == inCluster { // no context of the name is nonsense
+		return nil
 	}
 	u, err := url.Parse(req.Address)
 	if err != nil || u.Scheme == "" || u.Host == "" && u.Path == "" && u.Opaque == "" && !strings.HasSuffix(req.Address, ":") {
@@ -79,8 +86,11 @@ func checkResource(req ResourceRequest) error {
 
 // resourceSettings splits the settings of a line into those that may be shown and the secrets. Which kind will read them
 // is not known yet, so a setting must be one of some kind, and is a secret if any kind says so.
-func (c *Control) resourceSettings(text json.RawMessage) (settings, secrets map[string]any, err error) {
-	if settings, err = readSettings(text); err != nil {
+func (c *Control) resourceSettings(req ResourceRequest) (settings, secrets map[string]any, err error) {
+	if settings, err = readSettings(req.Settings); err != nil {
+		return nil, nil, err
+	}
+	if err := settle(settings, req.Address); err != nil {
 		return nil, nil, err
 	}
 	var names []string
@@ -88,7 +98,7 @@ func (c *Control) resourceSettings(text json.RawMessage) (settings, secrets map[
 		names = append(names, c.secretNames(d.Kind())...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		known := slices.ContainsFunc(c.Fleet.Drivers(), func(d compute.Driver) bool { return hasSetting(d, name) })
+		known := slices.Contains(ownSettings, name) || slices.ContainsFunc(c.Fleet.Drivers(), func(d compute.Driver) bool { return hasSetting(d, name) })
 		if !known || name == "address" {
 			return nil, nil, invalid("UnknownSetting", name, "no kind of compute has a setting "+quote(name), "", "moorage kind show KIND lists those of a kind")
 		}

@@ -40,9 +40,9 @@ type rig struct {
 	admin workspace.Principal
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T, others ...compute.Driver) *rig {
 	t.Helper()
-	r := &rig{T: t, dir: t.TempDir(), world: fake.New(compute.Limits{}), admin: workspace.Principal{Kind: "administrator", Name: "admin"}}
+	r := &rig{T: t, dir: t.TempDir(), world: fake.New(compute.Limits{NoNodes: true}), admin: workspace.Principal{Kind: "administrator", Name: "admin"}}
 	t.Cleanup(r.world.Close)
 	st, err := store.Open(t.Context(), store.Config{URL: "sqlite:" + filepath.Join(r.dir, "db")})
 	if err != nil {
@@ -64,7 +64,7 @@ func newRig(t *testing.T) *rig {
 	}
 	source, log := clock.System(), slog.New(slog.NewTextHandler(t.Output(), nil))
 	targets := fleet.New(fleet.Config{
-		Drivers: []compute.Driver{byAddress{r.world.Driver()}}, Server: "srv", Log: log, Clock: source,
+		Drivers: append([]compute.Driver{byAddress{r.world.Driver()}}, others...), Server: "srv", Log: log, Clock: source,
 		Settings: func(ctx context.Context, id string) (fleet.Settings, error) { return r.Settings(ctx, id) },
 	})
 	t.Cleanup(targets.Close)

@@ -30,9 +30,7 @@ type runDefinition struct {
 		Arguments []string
 		ShmSize   string
 	}
-	Mpi struct {
-		ProcessCountPerNode *float64
-	}
+	runFrameworks
 	KubernetesCompute struct {
 		InstanceType string
 	}
@@ -46,7 +44,9 @@ type runDefinition struct {
 // runEnvironment is what a run's own settings need of its environment; KeepEnvironment reads the rest.
 type runEnvironment struct {
 	Docker struct {
-		Enabled bool
+		Enabled   bool
+		Arguments []string
+		ShmSize   string
 	}
 }
 
@@ -99,21 +99,13 @@ var sparkKinds = map[string]bool{"synapsespark": true, "hdinsight": true, "datab
 
 // fits refuses what the compute cannot do.
 func (d *runDefinition) fits(on store.Compute) error {
-	no := func(code, target, message, mend string) error {
-		return &workspace.Problem{Class: workspace.Unsupported, Code: code, Target: target, Message: message, Mend: mend}
+	if !strings.EqualFold(d.Framework, "pyspark") || sparkKinds[on.Kind] {
+		return nil
 	}
-	spark := strings.EqualFold(d.Framework, "pyspark")
-	switch {
-	case spark && !sparkKinds[on.Kind]:
-		return no("UnsupportedFramework", "framework", fmt.Sprintf("compute %q is of kind %s, which runs no Spark", on.Name, on.Kind),
-			`choose a Spark cluster, or set framework="Python"; a script may start a Spark of its own`)
-	case d.NodeCount != nil && *d.NodeCount > 1:
-		return no("TooManyNodes", "nodeCount", fmt.Sprintf("the run wants %g machines, and compute %q is one", *d.NodeCount, on.Name), "set node_count to 1")
-	case strings.HasSuffix(strings.ToLower(d.Communicator), "mpi") && d.Mpi.ProcessCountPerNode != nil && *d.Mpi.ProcessCountPerNode > 1:
-		return no("TooManyProcesses", "mpi.processCountPerNode", fmt.Sprintf("the run wants %g MPI processes, and this server starts one", *d.Mpi.ProcessCountPerNode),
-			"set process_count_per_node to 1, or start mpirun in command=")
+	return &workspace.Problem{
+		Class: workspace.Unsupported, Code: "UnsupportedFramework", Target: "framework", Message: fmt.Sprintf("compute %q is of kind %s, which runs no Spark", on.Name, on.Kind),
+		Mend: `choose a Spark cluster, or set framework="Python"; a script may start a Spark of its own`,
 	}
-	return nil
 }
 
 // variables are the environment variables that the user asked for; the run's own win over its environment's.

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/moorage-ml/moorage/internal/environment"
 	"github.com/moorage-ml/moorage/internal/snapshot"
 	"github.com/moorage-ml/moorage/internal/store"
 	"github.com/moorage-ml/moorage/internal/tracking"
@@ -55,13 +54,22 @@ func (c *Control) SubmitRun(ctx context.Context, p workspace.Principal, ws works
 	if err != nil {
 		return store.Job{}, false, err
 	}
-	spec, line, err := c.resolveRun(ctx, ws, r, d, on, kept, data)
+	size, err := d.scale()
 	if err != nil {
 		return store.Job{}, false, err
 	}
-	job = c.newJob(p, ws, name, &commandJob{ExperimentName: r.Experiment, Properties: d.properties(r, targetType(on.Kind))}, on)
+	spec, line, err := c.resolveRun(ctx, ws, r, d, on, kept, data)
+	if err == nil {
+		err = c.enlarge(ctx, ws, &spec, on, size)
+	}
+	if err != nil {
+		return store.Job{}, false, err
+	}
+	asJob := &commandJob{ExperimentName: r.Experiment, Properties: d.properties(r, targetType(on.Kind))}
+	asJob.note(size)
+	job = c.newJob(p, ws, name, asJob, on)
 	job.GPUs = spec.GPUs
-	job.Doc, err = json.Marshal(d.asCommandJob(ws, r, spec, line, kept))
+	job.Doc, err = json.Marshal(d.asCommandJob(ws, r, spec, line, kept, size))
 	if err == nil {
 		job.Spec, err = json.Marshal(spec)
 	}
@@ -76,7 +84,7 @@ const runType = "azureml.scriptrun"
 
 // body is what the run history shows of a run.
 func (d *runDefinition) body(r ScriptRun, data *runData) store.RunBody {
-	b := store.RunBody{Script: d.Script, Definition: r.Definition}
+	b := store.RunBody{Script: d.Script, Definition: withoutRegistryPassword(r.Definition)}
 	b.Inputs, _ = json.Marshal(data.read) // texts always encode
 	b.Outputs, _ = json.Marshal(data.made)
 	return b
@@ -121,9 +129,6 @@ func (c *Control) resolveRun(ctx context.Context, ws workspace.Workspace, r Scri
 		return spec, nil, err
 	}
 	spec.Command = d.text(line)
-	if spec.GPUs, err = instanceGPUs(on, d.KubernetesCompute.InstanceType); err != nil {
-		return spec, nil, err
-	}
 	wanted := kept.Spec
 	wanted.Variables = nil // they are the job's
 	if !d.inContainer() {  // every environment names an image, whether it is used or not
@@ -132,7 +137,7 @@ func (c *Control) resolveRun(ctx context.Context, ws workspace.Workspace, r Scri
 	if wanted.Empty() {
 		return spec, line, nil
 	}
-	if err := environment.Check(wanted, c.Curated); err != nil {
+	if wanted, err = c.checkEnvironment(ctx, ws, wanted); err != nil {
 		return spec, nil, err
 	}
 	spec.Environment, err = json.Marshal(wanted)
@@ -185,7 +190,7 @@ func (c *Control) flushHook(ctx context.Context) (workspace.InputSpec, error) {
 }
 
 // asCommandJob is the run as v2 clients read it: its properties as those of a command job (azureml-v2.md §9).
-func (d *runDefinition) asCommandJob(ws workspace.Workspace, r ScriptRun, spec workspace.JobSpec, line *commandLine, kept KeptEnvironment) map[string]any {
+func (d *runDefinition) asCommandJob(ws workspace.Workspace, r ScriptRun, spec workspace.JobSpec, line *commandLine, kept KeptEnvironment, size scale) map[string]any {
 	inputs, outputs := map[string]any{}, map[string]any{}
 	for _, in := range spec.Inputs {
 		if in.Name == flushName {
@@ -205,7 +210,10 @@ func (d *runDefinition) asCommandJob(ws workspace.Workspace, r ScriptRun, spec w
 	}
 	doc := map[string]any{
 		"jobType": "Command", "command": d.brief(line), "experimentName": r.Experiment, "computeId": ws.Path() + "/computes/" + d.Target,
-		"environmentVariables": d.variables(kept.Spec), "inputs": inputs, "outputs": outputs, "resources": map[string]any{"instanceCount": 1},
+		"environmentVariables": d.variables(kept.Spec), "inputs": inputs, "outputs": outputs, "resources": size.asked(),
+	}
+	if distribution := size.distribution(); distribution != nil {
+		doc["distribution"] = distribution
 	}
 	if spec.Code != "" {
 		doc["codeId"] = ws.Path() + "/codes/" + spec.Code + "/versions/1"

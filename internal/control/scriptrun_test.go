@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/moorage-ml/moorage/internal/blob"
+	"github.com/moorage-ml/moorage/internal/compute"
 	"github.com/moorage-ml/moorage/internal/snapshot"
 	"github.com/moorage-ml/moorage/internal/store"
 	"github.com/moorage-ml/moorage/internal/workspace"
@@ -31,9 +32,9 @@ func (r *rig) spec(job store.Job, err error) workspace.JobSpec {
 	return spec
 }
 
-func newRunRig(t *testing.T) *rig {
+func newRunRig(t *testing.T, others ...compute.Driver) *rig {
 	t.Helper()
-	r := newRig(t)
+	r := newRig(t, others...)
 	r.attached("gpu", "fake://gpu")
 	if err := r.put("snap", "", project{"train.py": "print(1)"}, "train.py"); err != nil {
 		t.Fatal(err)
@@ -104,7 +105,7 @@ func TestWhatCannotRunIsRefusedAtOnce(t *testing.T) {
 	for _, c := range []struct{ fields, code string }{
 		{`"framework":"PySpark"`, "UnsupportedFramework"},
 		{`"nodeCount":2`, "TooManyNodes"},
-		{`"communicator":"Mpi","mpi":{"processCountPerNode":4}`, "TooManyProcesses"},
+		{`"communicator":"Mpi","mpi":{"processCountPerNode":0.5}`, "InvalidCount"},
 		{`"script":"other.py"`, "ScriptNotFound"},
 		{`"script":"../train.py"`, "InvalidScript"},
 		{`"script":""`, "MissingScript"},

@@ -66,7 +66,7 @@ func readSettings(text json.RawMessage) (map[string]any, error) {
 }
 
 // ownSettings are settings that are the server's and no driver's.
-var ownSettings = []string{instanceTypes}
+var ownSettings = []string{instanceTypes, defaultInstanceType}
 
 // forDriver are the settings that a driver gets.
 func forDriver(settings map[string]any) map[string]any { return public(ownSettings, settings) }
@@ -79,9 +79,6 @@ func checkSettings(d compute.Driver, settings map[string]any) error {
 			return invalid("UnknownSetting", name, fmt.Sprintf("a compute of kind %s has no setting %s", d.Kind(), quote(name)), "",
 				"take one of: "+strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}
-	}
-	if types, given := settings[instanceTypes]; given {
-		return checkInstanceTypes(types)
 	}
 	return nil
 }

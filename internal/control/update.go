@@ -34,11 +34,15 @@ func (c *Control) UpdateCompute(ctx context.Context, p workspace.Principal, ws w
 	if err := checkSettings(d, change); err != nil {
 		return row, err
 	}
-	if a, ok := change["address"].(string); ok && a != row.Address {
+	if a, ok := change["address"].(string); ok && oneForm(a) != row.Address {
 		return row, invalid("AddressFixed", "address", fmt.Sprintf("compute %q stays at %s", name, row.Address), "", "detach it and attach the other one")
 	}
+	delete(change, "address") // it is the same, and may be written in another form
 	maps.Copy(settings, change)
 	maps.DeleteFunc(settings, func(_ string, v any) bool { return v == nil })
+	if err := settle(settings, row.Address); err != nil {
+		return row, err
+	}
 	facts, err := c.preflight(ctx, row.ID, row.Kind, settings)
 	if err != nil {
 		return row, err

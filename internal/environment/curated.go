@@ -23,7 +23,11 @@ type Curated struct {
 
 type curatedRecipe struct {
 	// Names are matched in lower case without "azureml-"; "*" stands for any text.
-	Names    []string `yaml:"names"`
+	Names []string `yaml:"names"`
+	// Images are patterns of images, without tag and digest, that the entry stands for; "*" stands for any text without a "/".
+	Images []string `yaml:"images"`
+	// Image is what stands for the entry where jobs run in containers, instead of its packages.
+	Image    string   `yaml:"image"`
 	Python   string   `yaml:"python"`
 	Channels []string `yaml:"channels"`
 	Conda    []string `yaml:"conda"`
@@ -56,7 +60,7 @@ func parseCurated(b []byte, file string) (Curated, error) {
 		return Curated{}, &workspace.Problem{
 			Class: workspace.Invalid, Code: "InvalidCuratedTable", Target: file,
 			Message: "the table of curated environments cannot be used", Cause: cause,
-			Mend: "give it the key environments with a list of {names, python, channels, conda, pip, note}",
+			Mend: "give it the key environments with a list of {names, images, image, python, channels, conda, pip, note}",
 		}
 	}
 	var doc struct {
@@ -66,16 +70,16 @@ func parseCurated(b []byte, file string) (Curated, error) {
 		return bad(yamlCause(err))
 	}
 	for i, r := range doc.Environments {
-		if len(r.Names) == 0 {
+		if len(r.Names)+len(r.Images) == 0 {
 			return bad(fmt.Sprintf("entry %d has no names", i+1))
 		}
-		for _, n := range r.Names {
+		for _, n := range slices.Concat(r.Names, r.Images) {
 			if _, err := path.Match(n, ""); err != nil {
 				return bad(fmt.Sprintf("the name %q is not a pattern", n))
 			}
 		}
 		if _, err := r.spec().normalise(); err != nil {
-			return bad(fmt.Sprintf("entry %s: %v", r.Names[0], err))
+			return bad(fmt.Sprintf("entry %s: %v", slices.Concat(r.Names, r.Images)[0], err))
 		}
 	}
 	return Curated{recipes: doc.Environments}, nil
@@ -134,11 +138,47 @@ func (r *curatedRecipe) spec() Spec {
 	return s
 }
 
+// findImage gives the entry that stands for an image.
+func (c Curated) findImage(image string) *curatedRecipe {
+	image, _, _ = strings.Cut(image, "@")
+	if i := strings.LastIndexByte(image, ':'); i > strings.LastIndexByte(image, '/') {
+		image = image[:i]
+	}
+	if image == "" {
+		return nil
+	}
+	for i := range c.recipes {
+		for _, pattern := range c.recipes[i].Images {
+			if ok, _ := path.Match(strings.ToLower(pattern), strings.ToLower(image)); ok {
+				return &c.recipes[i]
+			}
+		}
+	}
+	return nil
+}
+
+// instead is a spec with what the entry says in place of its image.
+func (r *curatedRecipe) instead(s Spec) (Spec, string, error) {
+	was := s.Image
+	s.Image, s.Pip = r.Image, slices.Concat(r.Pip, s.Pip)
+	if s.Python == "" && s.CondaFile == "" {
+		s.Python = r.Python
+	}
+	if r.Image == "" {
+		return s, "image " + was + " is one of Azure's bases, for which any Python serves", nil
+	}
+	return s, "image " + r.Image + " in place of " + was, nil
+}
+
 // curatedImage is where Azure keeps the images of its curated environments.
 const curatedImage = "mcr.microsoft.com/azureml/curated/"
 
-// resolve replaces a curated name, or a curated image without a conda file, by packages; say tells of it.
-func (c Curated) resolve(s Spec) (resolved Spec, say string, err error) {
+// resolve replaces a curated name, or a curated image without a conda file, by packages, or by an image where contained
+// tells that one can be used; and an image that the table stands for by what it says. say tells of it.
+func (c Curated) resolve(s Spec, contained bool) (resolved Spec, say string, err error) {
+	if r := c.findImage(s.Image); r != nil {
+		return r.instead(s)
+	}
 	name := s.Curated
 	if name == "" && s.CondaFile == "" {
 		if image, ok := strings.CutPrefix(s.Image, curatedImage); ok {
@@ -157,7 +197,9 @@ func (c Curated) resolve(s Spec) (resolved Spec, say string, err error) {
 	if r == nil {
 		return s, "", c.Unknown(name)
 	}
-	resolved = r.spec()
+	if resolved = r.spec(); contained && r.Image != "" {
+		return Spec{Image: r.Image, Pip: s.Pip, Variables: s.Variables}, fmt.Sprintf("curated environment %s as image %s", name, r.Image), nil
+	}
 	resolved.Pip, resolved.Variables = append(slices.Clone(resolved.Pip), s.Pip...), s.Variables
 	say = fmt.Sprintf("curated environment %s as packages", name)
 	if r.Note != "" {

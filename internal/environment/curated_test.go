@@ -60,10 +60,11 @@ func TestOperatorsTableWins(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"AzureML-sklearn-1.5", "house-2"} {
-		e, err := Plan(t.Context(), Spec{Curated: name}, nil, Tools{Uv: withUv}, c)
+		p, err := Plan(t.Context(), Spec{Curated: name}, nil, Tools{Uv: withUv}, c)
 		if err != nil {
 			t.Fatal(err)
 		}
+		e := p.Environment
 		if got := e.Steps[0].Files["requirements.txt"]; got != "numpy==2.*\nour-own\n" || !strings.Contains(e.Say, "(ours)") {
 			t.Errorf("%s: got %q, %q", name, got, e.Say)
 		}

@@ -25,8 +25,11 @@ type Definition struct {
 		Conda       json.RawMessage `json:"condaDependencies"` // a conda file, as JSON
 	} `json:"python"`
 	Docker struct {
-		Enabled    bool   `json:"enabled"`
-		Image      string `json:"baseImage"`
+		Enabled  bool   `json:"enabled"`
+		Image    string `json:"baseImage"`
+		Registry struct {
+			Address string `json:"address"` // in which Image is; empty where Image names its own
+		} `json:"baseImageRegistry"`
 		Dockerfile string `json:"baseDockerfile"` // its text
 		Context    *struct {
 			Location       string `json:"location"`
@@ -79,7 +82,7 @@ func unreadable(err error) error {
 	return invalid("environment", "the environment cannot be read", err.Error(), "send it as azureml-core writes it")
 }
 
-// hidePassword takes out the password of the image's registry: documents hold no secret, and no compute pulls an image with it.
+// hidePassword takes out the password of the image's registry: documents hold no secret. Whoever keeps it seals it.
 func hidePassword(fields map[string]any) {
 	docker, _ := fields["docker"].(map[string]any)
 	registry, _ := docker["baseImageRegistry"].(map[string]any)
@@ -97,9 +100,9 @@ func (d Definition) Spec() (Spec, error) {
 			return s, invalid("environmentVariables", fmt.Sprintf("%q is not the name of an environment variable", clip(name)), "", "use letters, digits and underscores")
 		}
 	}
-	s.Dockerfile = d.Docker.Dockerfile != "" || d.Docker.Context != nil
+	s.Dockerfile, s.From = d.dockerfile()
 	if d.Docker.Enabled && !s.Dockerfile {
-		s.Image = d.Docker.Image
+		s.Image = d.BaseImage()
 	}
 	if d.Python.UserManaged {
 		s.Interpreter = strings.TrimSpace(d.Python.Interpreter)
@@ -117,6 +120,26 @@ func (d Definition) Spec() (Spec, error) {
 	}
 	_, err = parseConda(s.CondaFile)
 	return s, err
+}
+
+// dockerfile is what the image is built from, if it is.
+func (d Definition) dockerfile() (is bool, from *Build) {
+	switch c := d.Docker.Context; {
+	case d.Docker.Dockerfile != "":
+		return true, &Build{Text: d.Docker.Dockerfile}
+	case c != nil:
+		return true, &Build{ContextURI: c.Location, DockerfilePath: c.DockerfilePath}
+	}
+	return false, nil
+}
+
+// BaseImage is the image that the definition names, with its registry; "" for none.
+func (d Definition) BaseImage() string {
+	host := strings.TrimSuffix(strings.TrimPrefix(d.Docker.Registry.Address, "https://"), "/")
+	if host == "" || d.Docker.Image == "" || strings.HasPrefix(d.Docker.Image, host+"/") {
+		return d.Docker.Image
+	}
+	return host + "/" + d.Docker.Image
 }
 
 // condaFile is the text of the conda file; "" when there is none.
@@ -162,7 +185,7 @@ func (d Definition) ARM() (json.RawMessage, error) {
 	case d.Docker.Context != nil:
 		p["build"] = map[string]string{"contextUri": d.Docker.Context.Location, "dockerfilePath": d.Docker.Context.DockerfilePath}
 	case d.Docker.Dockerfile == "" && d.Docker.Image != "":
-		p["image"] = d.Docker.Image
+		p["image"] = d.BaseImage()
 	}
 	if !d.Python.UserManaged {
 		text, err := d.condaFile()

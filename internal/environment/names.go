@@ -53,7 +53,8 @@ var notPython = []string{
 	"ffmpeg", "gcc", "git", "git-lfs", "graphviz", "gxx", "gxx_linux-64", "gcc_linux-64", "make", "mpich", "nodejs", "openjdk", "openmpi", "perl", "r-base", "rust", "wget",
 }
 
-// onPyPI gives the PyPI requirements that come nearest to conda packages, and what a person should know about it.
+// onPyPI gives the PyPI requirements that come nearest to conda packages, and what a person should know about it, each after
+// the word by which such lines are found in the log of preparing.
 func onPyPI(packages []condaPackage) (requirements, warnings []string) {
 	var same, wheels, lost, loose []string
 	for _, p := range packages {
@@ -80,7 +81,7 @@ func onPyPI(packages []condaPackage) (requirements, warnings []string) {
 	}
 	add := func(list []string, what string) {
 		if len(list) > 0 {
-			warnings = append(warnings, fmt.Sprintf(what, strings.Join(list, ", ")))
+			warnings = append(warnings, "warning: "+fmt.Sprintf(what, strings.Join(list, ", ")))
 		}
 	}
 	add(same, "from PyPI instead of conda: %s")

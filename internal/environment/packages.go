@@ -20,7 +20,7 @@ func ReadPackages(s Spec, curated Curated) (Packages, error) {
 	if s.Build != nil {
 		return Packages{}, buildUnsupported()
 	}
-	s, say, err := curated.resolve(s)
+	s, say, err := curated.resolve(s, false)
 	if err != nil {
 		return Packages{}, err
 	}

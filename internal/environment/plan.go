@@ -22,46 +22,59 @@ type Tools struct {
 	Index Index
 	// Python is what to do where the Python that is asked for is not there.
 	Python Policy
+	// Build gives the image that a build context makes, for a target with these facts. nil: there is no builder, and build
+	// contexts are refused.
+	Build func(ctx context.Context, b Build, facts map[string]string) (image string, err error)
 }
 
 // Plan says how a target makes what spec asks for. facts are the Details of the target's Probe: "os", "arch", "python",
-// the paths of "micromamba", "mamba", "conda", "pixi", "uv", "docker" and "podman" where it has them, and "image" where its jobs
-// run in containers of that image. The plan is nil when nothing is asked for. Its Say line tells which way was taken and why.
+// the paths of "micromamba", "mamba", "conda", "pixi", "uv", "docker" and "podman" where it has them, and
 //
-// An image is not used, and said not to be, and why. A build context is a Problem Unsupported, an unknown curated name a
-// Problem that lists the nearest ones. What the target's package manager will refuse is not foreseen: its own words end the
-// job in Preparing.
-func Plan(ctx context.Context, spec Spec, facts map[string]string, tools Tools, curated Curated) (*compute.Environment, error) {
-	if spec.Build != nil {
-		return nil, buildUnsupported()
-	}
-	spec, curatedSay, err := curated.resolve(spec)
+//   - "containers": "docker" or "kubernetes" where each job is in a container, of facts["image"] if its environment names
+//     none; "machine" where the machine's own engine, facts["engine"], runs those jobs whose environment names an image;
+//     "none" and "never" where such a machine has no engine that can be used, for the reason in facts["engine_problem"], or
+//     the compute's settings switch it off; nothing where the kind runs no containers.
+//
+// The curated table goes before: an image of Azure's that it maps to nothing counts as none named. Where the job is in a
+// container, packages are installed there, by uv with the image's Python, and the hash is of the image too. Elsewhere an image
+// is not used, and said not to be, and why. The Say line tells which way was taken and why.
+//
+// A build context is a Problem Unsupported unless tools can build it, an unknown curated name a Problem that lists the nearest
+// ones. What the target's package manager will refuse is not foreseen: its own words end the job in Preparing.
+func Plan(ctx context.Context, spec Spec, facts map[string]string, tools Tools, curated Curated) (Planned, error) {
+	at := placeOf(facts)
+	spec, err := tools.build(ctx, spec, facts)
 	if err != nil {
-		return nil, err
+		return Planned{}, err
+	}
+	spec, curatedSay, err := curated.resolve(spec, at.can)
+	if err != nil {
+		return Planned{}, err
 	}
 	r, err := spec.normalise()
 	if err != nil {
-		return nil, err
+		return Planned{}, err
 	}
 	var say []string
 	if curatedSay != "" {
 		say = append(say, curatedSay)
 	}
-	say = append(append(say, r.Say...), outsideContainer(r, facts)...)
-	var e *compute.Environment
-	switch w := condaWay(r, facts); {
-	case r.Interpreter != "":
-		e = ownPython(r)
-	case !r.packages() && len(say) == 0 && len(spec.Variables) == 0:
-		return nil, nil
-	case !r.packages():
-		e = machinesPython()
-	case w != nil:
-		e = w.plan(r, tools.Index)
-	default:
-		if e, err = uvPlan(ctx, r, facts, tools); err != nil {
-			return nil, err
-		}
+	image, imageSay := at.choose(r)
+	say = append(append(say, r.Say...), imageSay...)
+	var p Planned
+	if image != "" {
+		p.Image = &compute.Image{Name: image}
+	}
+	inside := at.always || image != ""
+	if !r.packages() && r.Interpreter == "" && len(say) == 0 && len(spec.Variables) == 0 {
+		return p, nil
+	}
+	e, err := plan(ctx, r, facts, tools, inside)
+	if err != nil {
+		return Planned{}, err
+	}
+	if inside {
+		within(image, e)
 	}
 	for _, name := range slices.Sorted(maps.Keys(spec.Variables)) {
 		e.Env = append(e.Env, name+"="+spec.Variables[name])
@@ -70,28 +83,39 @@ func Plan(ctx context.Context, spec Spec, facts map[string]string, tools Tools, 
 		say = append(say, e.Say)
 	}
 	e.Say = strings.Join(say, "; ")
-	return e, nil
+	p.Environment = e
+	return p, nil
 }
 
-// outsideContainer says that no container is used for a job that asks for one, and why.
-func outsideContainer(r recipe, facts map[string]string) []string {
-	what := "image " + r.Image + " is not used"
-	switch {
-	case r.Dockerfile:
-		what = "no image is built of the environment's Dockerfile"
-	case r.Image == "":
-		return nil
+// plan picks the way to what a recipe asks for, on the target itself or inside a container there.
+func plan(ctx context.Context, r recipe, facts map[string]string, tools Tools, inside bool) (*compute.Environment, error) {
+	if inside {
+		facts = insideFacts(facts)
 	}
-	why := "this kind of compute runs no containers"
-	switch {
-	case facts["image"] != "":
-		why = "jobs of this compute run in containers of " + facts["image"]
-	case facts["docker"] != "":
-		why = "jobs of this kind of compute run outside of containers, although the machine has " + facts["docker"]
-	case facts["podman"] != "":
-		why = "jobs of this kind of compute run outside of containers, although the machine has " + facts["podman"]
+	switch w := condaWay(r, facts); {
+	case r.Interpreter != "":
+		return ownPython(r), nil
+	case !r.packages() && inside:
+		return &compute.Environment{}, nil
+	case !r.packages():
+		return machinesPython(), nil
+	case w != nil:
+		return w.plan(r, tools.Index), nil
 	}
-	return []string{"warning: " + what + ", because " + why}
+	return uvPlan(ctx, r, facts, tools, inside)
+}
+
+// build puts the image that a build context makes in its place.
+func (t Tools) build(ctx context.Context, spec Spec, facts map[string]string) (Spec, error) {
+	if spec.Build == nil {
+		return spec, nil
+	}
+	if t.Build == nil {
+		return spec, buildUnsupported()
+	}
+	image, err := t.Build(ctx, *spec.Build, facts)
+	spec.Image, spec.Build = image, nil
+	return spec, err
 }
 
 func buildUnsupported() error {
@@ -204,10 +228,13 @@ func condaPython(version string) string {
 //go:embed uv.sh
 var uvScript string
 
-func uvPlan(ctx context.Context, r recipe, facts map[string]string, tools Tools) (*compute.Environment, error) {
+func uvPlan(ctx context.Context, r recipe, facts map[string]string, tools Tools, inside bool) (*compute.Environment, error) {
 	program, placed, why, err := uvProgram(ctx, facts, tools)
 	if err != nil {
 		return nil, err
+	}
+	if inside {
+		why = "it is made inside the container"
 	}
 	fromConda, warnings := onPyPI(r.Conda)
 	requirements := unique(append(fromConda, r.Pip...))

@@ -31,11 +31,11 @@ func table(t *testing.T) Curated {
 
 func mustPlan(t *testing.T, s Spec, facts map[string]string, tools Tools) *compute.Environment {
 	t.Helper()
-	e, err := Plan(t.Context(), s, facts, tools, table(t))
+	p, err := Plan(t.Context(), s, facts, tools, table(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return e
+	return p.Environment
 }
 
 const condaAndPip = "channels: [pytorch, conda-forge]\ndependencies:\n  - python=3.11\n  - pytorch=2.1\n  - pandas\n  - cudatoolkit=11.8\n  - openjdk\n  - pip:\n    - six==1.16.0\n    - --pre\n    - --extra-index-url https://example.org/simple\n"

@@ -28,8 +28,9 @@ type Spec struct {
 	// Pip are lines of a requirements file, in addition to those in CondaFile.
 	Pip   []string `json:"pip,omitempty"`
 	Build *Build   `json:"build,omitempty"`
-	// Dockerfile: its image is to be built from a Dockerfile, which is not kept here.
-	Dockerfile bool `json:"dockerfile,omitempty"`
+	// Dockerfile: its image is to be built from a Dockerfile, by From, if the job runs in a container at all.
+	Dockerfile bool   `json:"dockerfile,omitempty"`
+	From       *Build `json:"dockerfile_from,omitempty"`
 	// Interpreter is the Python to use as it is, a path or a name on the target; nothing is installed then.
 	Interpreter string `json:"interpreter,omitempty"`
 	// Variables are set in the job, unless the job sets them itself.
@@ -38,8 +39,13 @@ type Spec struct {
 
 // Build is a context for building an image.
 type Build struct {
-	ContextURI     string `json:"context_uri"`
+	ContextURI     string `json:"context_uri,omitempty"`
 	DockerfilePath string `json:"dockerfile_path,omitempty"`
+	// Text is that of the Dockerfile, where it is no file of a context.
+	Text string `json:"dockerfile_text,omitempty"`
+	// Tree and Prefix are where the context was found: the root hash of a snapshot, or a place in the blob store.
+	Tree   string `json:"tree,omitempty"`
+	Prefix string `json:"prefix,omitempty"`
 }
 
 // Empty tells whether the spec asks for nothing.
@@ -106,7 +112,7 @@ func Check(s Spec, curated Curated) error {
 	if s.Build != nil {
 		return buildUnsupported()
 	}
-	s, _, err := curated.resolve(s)
+	s, _, err := curated.resolve(s, false)
 	if err != nil {
 		return err
 	}

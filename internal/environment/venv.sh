@@ -29,6 +29,8 @@ while [ -n "$rest" ]; do
 done
 export PATH="${own#:}$places"
 
+# What serves is said in the log, and kept for the logs of those who find the environment made.
+say() { echo "$1" && echo "$1" >>"$home/say"; }
 run() { sh "$home/uv.sh" "$home" "$uv" "$@"; }
 # A broken program at the head of PATH makes uv give up; the places are then tried alone.
 look() {
@@ -43,7 +45,7 @@ fetch() {
 version() { "$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])'; }
 
 if found=$(look "$want"); then
-	echo "Python $(version "$found") at $found"
+	say "Python $(version "$found") at $found"
 	make "$found"
 	exit
 fi
@@ -55,7 +57,7 @@ case $want in
 *[!0-9.]*) ;;
 *.*.*)
 	if found=$(look "${want%.*}"); then
-		echo "Python $(version "$found") at $found, because $want is not here and the policy for Python is compatible"
+		say "Python $(version "$found") at $found, because $want is not here and the policy for Python is compatible"
 		make "$found"
 		exit
 	fi
@@ -74,7 +76,7 @@ while [ "$newer" -lt 20 ] || [ "$older" -gt 7 ]; do
 		older=$((older - 1)) try=$older
 	fi
 	if found=$(look "3.$try"); then
-		echo "warning: Python $want cannot be had; Python $(version "$found") at $found is used, because the policy for Python is compatible"
+		say "warning: Python $want cannot be had; Python $(version "$found") at $found is used, because the policy for Python is compatible"
 		make "$found"
 		exit
 	fi

@@ -23,6 +23,7 @@ import (
 type AgentOptions struct {
 	Folder string   // machine-wide; "~/" stands for the home. Its subfolders are those of servers and computes
 	Self   []string // the command that starts the keeper; a subcommand follows
+	Plain  bool     // jobs get the agent's own environment, not that of a login
 }
 
 // agent serves one connection. What it keeps in memory is only to save work; all that matters is in the folder.
@@ -40,6 +41,9 @@ type agent struct {
 	spares   spares
 	seats    []*seat // supervisors that stand by
 	ended    bool    // none shall stand by any more
+
+	engineMu sync.Mutex
+	engine   *engine // that jobs with an image use; nil: not found yet
 
 	executable string // the executable that supervisors are started from
 
@@ -59,6 +63,9 @@ func RunAgent(ctx context.Context, in io.Reader, out io.Writer, opts AgentOption
 	a := &agent{opts: opts, whole: map[snapshot.Hash]bool{}, watchers: map[*watcher]bool{}}
 	a.executable, _ = os.Executable()
 	a.login = sync.OnceValue(func() login { return readLogin(ctx, opts.Self) })
+	if opts.Plain {
+		a.login = func() login { return login{env: clean(os.Environ()), shell: "/bin/sh"} }
+	}
 	a.gpus = sync.OnceValue(func() []gpu { return findGPUs(ctx, a.login()) })
 	go a.gpus() // ahead of the first question; ends by itself within its own limit
 	err := writeHello(out, Hello{

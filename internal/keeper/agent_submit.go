@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -142,7 +143,7 @@ func (a *agent) admit(r request) (answer, error) {
 		Format: format, Job: *r.Job, Boot: bootID(), Slots: a.slots(), GPUs: gpus, HideGPUs: a.scope.HideGPUs, CA: a.scope.CA,
 		Accepted: time.Now().UnixMilli(),
 	}
-	s, err := a.start(dir, r.Key, spec, r.Secrets)
+	s, err := a.start(dir, r.Key, spec, r.Secrets, r.Password)
 	if err == nil && a.scope.Launcher == nil {
 		a.spare(dir, r.Job.Code)
 	}
@@ -216,13 +217,18 @@ type given struct {
 	Secrets map[string]string `json:"secrets,omitempty"`
 	Login   []string          `json:"login"` // NAME=value
 	Say     string            `json:"say,omitempty"`
-	Self    []string          `json:"self,omitempty"`  // how the keeper is started here
-	Place   int               `json:"place,omitempty"` // in the queue, inherited as placeFD; 0: the supervisor takes one
+	Self    []string          `json:"self,omitempty"` // how the keeper is started here
+	// Of a job with an image: the engine that runs it, or why there is none, and the password of the image's registry.
+	Engine   *engine            `json:"engine,omitempty"`
+	NoEngine *workspace.Problem `json:"no_engine,omitempty"`
+	Password string             `json:"password,omitempty"`
+
+	Place int `json:"place,omitempty"` // in the queue, inherited as placeFD; 0: the supervisor takes one
 }
 
 // start makes the job's folder and its supervisor. The lock is taken here and inherited by the supervisor, so there is no
 // moment at which a job that is being started looks abandoned, and two submits at once start one.
-func (a *agent) start(dir, key string, spec specRecord, secrets map[string]string) (Status, error) {
+func (a *agent) start(dir, key string, spec specRecord, secrets map[string]string, password string) (Status, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return Status{}, err
 	}
@@ -254,6 +260,10 @@ func (a *agent) start(dir, key string, spec specRecord, secrets map[string]strin
 	}
 	defer func() { _ = turn.lock.f.Close() }() // as the lock
 	give := given{Spec: &spec, Secrets: secrets, Login: login.env, Say: login.say, Place: turn.number}
+	if spec.Job.Image != nil {
+		give.Engine, give.NoEngine = a.engineNow(context.Background()) // it has limits of its own
+		give.Password = password
+	}
 	if a.assign(key, assignment{Dir: dir, Given: give, lock: lock.f, turn: turn.lock.f}) {
 		return Status{Key: key, Phase: Waiting}, nil
 	}

@@ -51,6 +51,19 @@ func checkJob(j Job) error {
 			Class: workspace.Invalid, Code: "InvalidJob", Message: "a job's GPUs, timeout and log limit cannot be negative", Mend: "correct the job",
 		})
 	}
+	if err := checkImage(j.Image); err != nil {
+		return err
+	}
+	if err := j.Ranks.check(); err != nil {
+		return fault(Invalid, workspace.Problem{
+			Class: workspace.Invalid, Code: "InvalidRanks", Message: "the job's processes cannot be counted", Cause: err.Error(), Mend: "correct the job's distribution",
+		})
+	}
+	if b := j.Bounds; b != nil && (b.CPUs < 0 || b.Memory < 0 || b.Shm < 0) {
+		return fault(Invalid, workspace.Problem{
+			Class: workspace.Invalid, Code: "InvalidResources", Message: "a job's processors, memory and shared memory cannot be negative", Mend: "correct the job's resources",
+		})
+	}
 	if e := j.Environment; e != nil {
 		if len(e.Steps) > 0 && !plain(e.Hash) {
 			return fault(Invalid, *badName("environment", e.Hash))

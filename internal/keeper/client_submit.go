@@ -24,7 +24,11 @@ func (c *Client) Submit(ctx context.Context, key string, epoch int64, job Job, s
 			return Status{}, err
 		}
 	}
-	l, err := c.open(ctx, request{Op: opSubmit, Key: key, Epoch: epoch, Job: &job, Secrets: secrets})
+	r := request{Op: opSubmit, Key: key, Epoch: epoch, Job: &job, Secrets: secrets}
+	if job.Image != nil {
+		r.Password = job.Image.Password.Reveal()
+	}
+	l, err := c.open(ctx, r)
 	if err != nil {
 		return Status{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 
 	"github.com/moorage-ml/moorage/internal/snapshot"
@@ -18,8 +19,9 @@ type Layout struct {
 	Folder, Server, Compute string // as of an agent
 	Key                     string
 	Job                     Job
-	Slots                   int    // 0: the target itself allots them
-	CA                      []byte // PEM
+	Slots                   int      // 0: the target itself allots them
+	GPUs                    []string // indexes of the target's devices, all of them
+	CA                      []byte   // PEM
 }
 
 func (l Layout) root() string { return path.Join(l.Folder, l.Server, l.Compute) }
@@ -41,23 +43,34 @@ func (l Layout) Folders() []string {
 	}
 }
 
+// ObjectFolder holds objects, each at "ab/HASH" with the first two letters of its hash; it may be read-only.
+func (l Layout) ObjectFolder() string { return path.Join(l.root(), "objects") }
+
 // Object is where the supervisor looks for an object.
 func (l Layout) Object(h snapshot.Hash) string {
-	return path.Join(l.root(), "objects", string(h[:2]), string(h))
+	return path.Join(l.ObjectFolder(), string(h[:2]), string(h))
 }
 
 // Spec is the content of Dir()/spec.json. It holds no secret.
 func (l Layout) Spec() ([]byte, error) {
-	if err := checkKey(l.Key); err != nil {
+	spec, err := l.spec()
+	if err != nil {
 		return nil, err
 	}
+	return json.Marshal(spec)
+}
+
+func (l Layout) spec() (specRecord, error) {
+	if err := checkKey(l.Key); err != nil {
+		return specRecord{}, err
+	}
 	if !plain(l.Server) || !plain(l.Compute) {
-		return nil, fault(Invalid, workspace.Problem{
+		return specRecord{}, fault(Invalid, workspace.Problem{
 			Class: workspace.Invalid, Code: "InvalidName", Message: fmt.Sprintf("%.80q and %.80q cannot be names of folders", l.Server, l.Compute),
 			Mend: "use letters, digits, '.', '_' and '-'",
 		})
 	}
-	return json.Marshal(specRecord{Format: format, Job: l.Job, Slots: l.Slots, CA: string(l.CA)})
+	return specRecord{Format: format, Job: l.Job, Slots: l.Slots, GPUs: l.GPUs, CA: string(l.CA)}, nil
 }
 
 // Names in a job's folder: of what Spec gives, of the record of its end, and of the empty file that ends it.
@@ -67,10 +80,61 @@ const (
 	CanceledFile = fileCanceled
 )
 
-// Given is what a supervisor reads on its standard input, once. The job's variables are added to those that the
-// supervisor was started with.
-func Given(secrets map[string]string) ([]byte, error) {
-	return json.Marshal(given{Secrets: secrets})
+// Given is what "keeper supervise --tell Dir()" reads on its standard input, once: the job and its secrets. The supervisor
+// makes the folders and keeps the specification in them. The job's variables are added to those that the supervisor was
+// started with.
+func (l Layout) Given(secrets map[string]string) ([]byte, error) {
+	spec, err := l.spec()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(given{Spec: &spec, Secrets: secrets})
+}
+
+// makeJob makes the folders that an agent makes elsewhere.
+func makeJob(dir string) error {
+	if err := makeRoot(rootOf(dir)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// keepSpec writes down a specification that came from elsewhere. An agent has done so.
+func (s *supervisor) keepSpec() error {
+	if s.tell == nil {
+		return nil
+	}
+	s.spec.Boot = bootID()
+	return writeRecord(s.dir, fileSpec, s.spec, false)
+}
+
+// LostFile is what a supervisor tells instead of an end when objects are missing that whoever started it had brought. It
+// then ends without having started the job.
+const LostFile = "lost"
+
+// noteLost looks whether a tree that could not be placed is whole.
+func (s *supervisor) noteLost(tree snapshot.Hash) {
+	if s.tell == nil {
+		return
+	}
+	if missing, err := s.root.objects().missing(tree, map[snapshot.Hash]bool{}); err == nil && len(missing) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost = true
+}
+
+func (s *supervisor) tellLost() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lost && s.tell != nil {
+		s.print(told{Name: LostFile, Text: []byte(s.key)})
+	}
+	return s.lost
 }
 
 // Reading reads how a job is from a folder that is elsewhere. read gives the content of a file in the job's folder, or

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -22,6 +24,10 @@ import (
 // the environment may stay unused. Its lock is held
 // exclusively while it is made or removed, and shared by each job that uses it.
 const environmentReady = "ok"
+
+// environmentSaid is the file of an environment in which its steps leave what each job that uses it shall find in its log of
+// preparing, as the one for which it was made does.
+const environmentSaid = "say"
 
 // environment makes the environment, or finds it made, and adds its variables to the job's.
 func (s *supervisor) environment(ctx context.Context, e Environment) error {
@@ -41,13 +47,8 @@ func (s *supervisor) environment(ctx context.Context, e Environment) error {
 	for _, v := range e.Env {
 		s.vars = append(s.vars, fill.Replace(v))
 	}
-	if len(e.Path) > 0 {
-		var parts []string
-		for _, p := range e.Path {
-			parts = append(parts, filepath.Join(dir, filepath.FromSlash(p)))
-		}
-		old := lookup(s.given.Login, "PATH")
-		s.vars = append(s.vars, "PATH="+strings.Join(append(parts, old), string(os.PathListSeparator)))
+	for _, p := range e.Path {
+		s.path = append(s.path, filepath.Join(dir, filepath.FromSlash(p)))
 	}
 	return nil
 }
@@ -64,6 +65,7 @@ func lookup(env []string, name string) string {
 // prepared returns when the environment is whole; s.env is then held.
 func (s *supervisor) prepared(ctx context.Context, e Environment, dir string) error {
 	path := dir + ".lock"
+	found := true
 	for {
 		use, err := takeLock(path, shared, false)
 		if err != nil {
@@ -73,6 +75,9 @@ func (s *supervisor) prepared(ctx context.Context, e Environment, dir string) er
 			now := time.Now()
 			_ = os.Chtimes(filepath.Join(dir, environmentReady), now, now)
 			s.env = use
+			if said, err := os.ReadFile(filepath.Join(dir, environmentSaid)); err == nil && found {
+				s.note("%s", bytes.TrimSpace(said))
+			}
 			return nil
 		}
 		use.releaseIfHeld()
@@ -87,6 +92,7 @@ func (s *supervisor) prepared(ctx context.Context, e Environment, dir string) er
 			return err
 		}
 		if !exists(filepath.Join(dir, environmentReady)) {
+			found = false
 			err = s.make(ctx, e, dir)
 		}
 		made.release()
@@ -196,20 +202,47 @@ func (s *supervisor) runStep(ctx context.Context, args []string, dir string) err
 	if err != nil {
 		return err
 	}
-	program := args[0]
-	if !strings.Contains(program, "/") {
-		program = lookPath(s.given.Login, program)
-	}
 	from := fileSize(log.Name())
-	cmd := &exec.Cmd{Path: program, Args: args, Dir: dir, Env: append(s.given.Login, processMark+"="+stepMark(dir)), Stdout: log, Stderr: log}
-	cmd.SysProcAttr = commandAttr()
-	runtime.LockOSThread() // the step is to die with the thread that started it
-	defer runtime.UnlockOSThread()
-	if err := cmd.Start(); err != nil {
+	how := ""
+	if s.spec.Job.Image != nil {
+		how, err = s.stepContained(ctx, args, dir)
+	} else {
+		err = s.runHere(ctx, args, dir, append(slices.Clone(s.given.Login), processMark+"="+stepMark(dir)))
+		if x, ok := errors.AsType[*exec.ExitError](err); ok && ctx.Err() == nil {
+			how, err = x.Error(), nil
+		}
+	}
+	if e, ok := errors.AsType[*fs.PathError](err); ok && e.Op == "fork/exec" {
 		return &workspace.Problem{
 			Code: "EnvironmentFailed", Message: fmt.Sprintf("%s cannot be started to make the environment", filepath.Base(args[0])), Cause: err.Error(),
 			Mend: "look at the log of preparing, and check that the program is on the target",
 		}
+	}
+	if err != nil || how == "" {
+		return err
+	}
+	return &workspace.Problem{
+		Code: "EnvironmentFailed", Message: fmt.Sprintf("the environment cannot be made: %s ended with %s", filepath.Base(args[0]), how),
+		Cause: tail(log.Name(), from), Mend: "correct the environment's packages, then submit the job again; its log of preparing has all of it",
+	}
+}
+
+// runHere runs a program of the target with its output in the log of preparing. When ctx ends, so does the program.
+func (s *supervisor) runHere(ctx context.Context, args []string, dir string, env []string) error {
+	log, err := s.prepareLog()
+	if err != nil {
+		return err
+	}
+	program := args[0]
+	if !strings.Contains(program, "/") {
+		program = lookPath(s.given.Login, program)
+	}
+	cmd := &exec.Cmd{Path: program, Args: args, Dir: dir, Env: env, Stdout: log, Stderr: log}
+	cmd.SysProcAttr = commandAttr()
+	runtime.LockOSThread() // the program is to die with the thread that started it
+	defer runtime.UnlockOSThread()
+	if err := cmd.Start(); err != nil {
+		return err
 	}
 	stop := context.AfterFunc(ctx, func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
@@ -222,16 +255,7 @@ func (s *supervisor) runStep(ctx context.Context, args []string, dir string) err
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*exec.ExitError](err); !ok {
-		return err
-	}
-	return &workspace.Problem{
-		Code: "EnvironmentFailed", Message: fmt.Sprintf("the environment cannot be made: %s ended with %v", filepath.Base(args[0]), err),
-		Cause: tail(log.Name(), from), Mend: "correct the environment's packages, then submit the job again; its log of preparing has all of it",
-	}
+	return err
 }
 
 // tail is the end of a file, in whole lines.

@@ -39,6 +39,7 @@ import (
 //	    exit.json                durable: how it ended
 //	    canceled                 tombstone: a wish to end it, or never to start it
 //	    log, prepare.log, code/, inputs/, outputs/, ca.pem, hosts
+//	    container.json, contained/, home/   of a job with an image, see container.go
 //
 // Each record is written by rename and carries its format. A keeper reads its own format and older ones.
 const format = 1
@@ -403,6 +404,7 @@ func bury(dir string) (exitRecord, error) {
 		if err := endMarked(st.Mark); err != nil {
 			return x, err
 		}
+		removeContainers(dir)
 		x.Exit.Problem = &workspace.Problem{
 			Code: "SupervisorKilled", Message: "the job's supervisor was killed, so how the command ended is not known",
 			Cause: "its process is gone and left no record; what was left of the job was ended",

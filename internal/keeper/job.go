@@ -20,7 +20,49 @@ type Job struct {
 	Timeout     time.Duration     `json:"timeout,omitempty"`
 	Grace       time.Duration     `json:"grace,omitempty"`     // 0: DefaultGrace
 	LogLimit    int64             `json:"log_limit,omitempty"` // 0: DefaultLogLimit
+	Image       *Image            `json:"image,omitempty"`     // nil: the command runs where the supervisor does
+	Bounds      *Bounds           `json:"bounds,omitempty"`    // of the container; nil: none
+	Ranks       *Ranks            `json:"ranks,omitempty"`     // nil: one process
 }
+
+// Image is the image of a container in which the supervisor runs the command and the steps of the environment, by the
+// machine's own engine. It has a POSIX shell at /bin/sh.
+type Image struct {
+	Name     string           `json:"name"`
+	Registry string           `json:"registry,omitempty"` // host of the registry to which Username and Password are given
+	Username string           `json:"username,omitempty"`
+	Password workspace.Secret `json:"-"` // travels beside the job
+}
+
+// Bounds are what a job's container may use. Zero values bound nothing.
+type Bounds struct {
+	CPUs   float64 `json:"cpus,omitempty"`
+	Memory int64   `json:"memory,omitempty"` // bytes
+	Shm    int64   `json:"shm,omitempty"`    // bytes of /dev/shm; 0: DefaultShm
+}
+
+// DefaultShm is the size of a container's /dev/shm, as Azure has it (azureml-v1.md §6.1): engines give 64 MB, with which
+// the loaders of PyTorch fail. It is taken only as it is used.
+const DefaultShm = 2 << 30
+
+// Ranks says that the command is started several times as one job. The first process that fails ends all. Each finds the
+// others by the variables of the framework, see ranks.go.
+type Ranks struct {
+	Framework string `json:"framework,omitempty"` // pytorch, tensorflow, mpi; empty: no variables but AZUREML_PROCESS_NAME
+	PerNode   int    `json:"per_node,omitempty"`  // processes here; 0 is 1
+	Nodes     int    `json:"nodes,omitempty"`     // 0 is 1
+	// Node is this node's number, from 0. NodeVariable, if not empty, names the variable of the supervisor's own environment
+	// that holds it instead: supervisors of several nodes can then have one job.
+	Node         int    `json:"node,omitempty"`
+	NodeVariable string `json:"node_variable,omitempty"`
+	// Host is the name by which nodes reach each other; {{node}} in it stands for a node's number. Empty: 127.0.0.1.
+	Host string `json:"host,omitempty"`
+	// Port is the first of the ports that the processes may use: the master's. 0: with one node any free one, else DefaultPort.
+	Port int `json:"port,omitempty"`
+}
+
+// DefaultPort is the master's port on several nodes, the one that PyTorch has.
+const DefaultPort = 29500
 
 // What applies when a job does not say.
 const (

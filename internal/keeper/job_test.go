@@ -136,7 +136,7 @@ func TestPrepareFailureHasTheToolsOwnWords(t *testing.T) {
 func TestEnvironmentIsMadeOnceAndUsed(t *testing.T) {
 	r := newRig(t)
 	c := r.dial()
-	tool := r.objs.put([]byte("#!/bin/sh\nmkdir -p \"$1/bin\"; echo made >> \"$1/count\"; cp \"$1/hello.in\" \"$1/bin/hello\"; chmod +x \"$1/bin/hello\"\n"))
+	tool := r.objs.put([]byte("#!/bin/sh\nmkdir -p \"$1/bin\"; echo made >> \"$1/count\"; echo warning: by hand | tee \"$1/say\"; cp \"$1/hello.in\" \"$1/bin/hello\"; chmod +x \"$1/bin/hello\"\n"))
 	env := &Environment{
 		Hash: "e1", Tools: []Tool{{Name: "maker", Object: tool}}, Path: []string{"bin"}, Env: []string{"WHERE={{env}}"},
 		Steps: []Step{{Args: []string{"{{tool.maker}}", "{{env}}"}, Files: map[string]string{"hello.in": "#!/bin/sh\necho hello from $WHERE\n"}}},
@@ -148,6 +148,9 @@ func TestEnvironmentIsMadeOnceAndUsed(t *testing.T) {
 	for _, key := range []string{"J1.1", "J2.1", "J3.1"} {
 		if x := wait(t, c, key); string(x.Log) != want {
 			t.Errorf("%s: %+v %q", key, x.Problem, x.Log)
+		}
+		if said, err := os.ReadFile(filepath.Join(r.dir(key), filePrepare)); err != nil || strings.Count(string(said), "warning: by hand\n") != 1 {
+			t.Errorf("%s: its log of preparing says %q, %v", key, said, err)
 		}
 	}
 }

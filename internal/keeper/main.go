@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-// Main is the keeper program: "agent --root FOLDER", "supervise JOBFOLDER", "launched JOBFOLDER", "env MARK", "version". It returns the exit
+// Main is the keeper program: "agent --root FOLDER", "supervise JOBFOLDER", "launched JOBFOLDER", "inside FOLDER", "env MARK", "version". It returns the exit
 // code. argv is how the program starts itself again, e.g. the path of an executable, or that and a word before the
 // subcommand; args are the subcommand and its arguments.
 func Main(argv, args []string) int {
@@ -27,6 +27,12 @@ func Main(argv, args []string) int {
 			return 1
 		}
 		return 0
+	case args[0] == "pod":
+		return pod(args[1:])
+	case args[0] == "pod-agent" && len(args) == 2:
+		return podAgent(argv, args[1])
+	case args[0] == "inside" && len(args) == 2:
+		return inside(args[1])
 	case args[0] == "launched" && len(args) == 2:
 		return launched(args[1])
 	case args[0] == "supervise" && len(args) == 2:

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -76,6 +77,11 @@ func (s *supervisor) nameBack(ctx context.Context, job Job) error {
 	if err != nil {
 		return err
 	}
+	if job.Image != nil {
+		s.names = &names{way: wayName, address: net.JoinHostPort(blobHostName, port)}
+		s.note("uploads of azureml-core: %s leads to this machine from inside the container", blobHostName)
+		return nil
+	}
 	hosts := filepath.Join(s.dir, fileHosts)
 	if err := writeHosts(hosts); err != nil {
 		return err
@@ -108,6 +114,9 @@ func (s *supervisor) merged() map[string]string {
 		if name, value, ok := strings.Cut(v, "="); ok {
 			vars[name] = value
 		}
+	}
+	if len(s.path) > 0 {
+		vars["PATH"] = prefixed(s.path, vars["PATH"])
 	}
 	maps.Copy(vars, s.spec.Job.Env)
 	maps.Copy(vars, s.given.Secrets)
@@ -274,19 +283,24 @@ func thisKeeper() []string {
 	return []string{self}
 }
 
-// start starts a job's command, with its own hosts file if it has one.
-func (n *names) start(command string, env []string, dir string, out *os.File) (*tree, error) {
+// start starts the processes of a job's command, with its own hosts file if it has one. Their programs are filled in.
+func (n *names) start(command string, programs []program, dir string) (*tree, error) {
 	shell := []string{"/bin/sh", "-c", command}
+	with := func(argv func(program) []string, attr *syscall.SysProcAttr) (*tree, error) {
+		for i := range programs {
+			programs[i].argv = argv(programs[i])
+		}
+		return startTree(programs, dir, attr)
+	}
 	if n != nil && n.hosts != "" {
-		if t, err := startTree(inNamespace(thisKeeper(), n.hosts, shell...), env, dir, out, mountNamespace()); err == nil {
+		hosted := inNamespace(thisKeeper(), n.hosts, shell...)
+		if t, err := with(func(program) []string { return hosted }, mountNamespace()); err == nil {
 			return t, nil
 		}
-	} else if argv := simpleCommand(command, env); argv != nil {
-		if t, err := startTree(argv, env, dir, out, commandAttr()); err == nil {
-			return t, nil
-		} // otherwise let the shell say why
-	}
-	return startTree(shell, env, dir, out, commandAttr())
+	} else if t, err := with(func(p program) []string { return commandLine(command, p.env) }, commandAttr()); err == nil {
+		return t, nil
+	} // otherwise let the shell say why
+	return with(func(program) []string { return shell }, commandAttr())
 }
 
 // host is name:port, or nothing if the job did not ask.

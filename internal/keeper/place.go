@@ -31,6 +31,17 @@ func (s *supervisor) ready(ctx context.Context) error {
 			_ = s.prepare.Close()
 		}
 	}()
+	if exists(filepath.Join(s.dir, fileContainer)) { // of an attempt that was killed
+		removeContainers(s.dir)
+		if err := errors.Join(os.RemoveAll(filepath.Join(s.dir, dirContained)), os.Remove(filepath.Join(s.dir, fileContainer))); err != nil {
+			return err
+		}
+	}
+	if job.Image != nil {
+		if err := s.fetchImage(ctx); err != nil {
+			return err
+		}
+	}
 	if job.Environment != nil {
 		if err := s.environment(ctx, *job.Environment); err != nil {
 			return err
@@ -106,6 +117,7 @@ func (s *supervisor) place(ctx context.Context, tree snapshot.Hash, dir string, 
 	runtime.GOMAXPROCS(runtime.NumCPU()) // started with one, see agent.start
 	err := snapshot.Place(ctx, s.root.objects(), tree, dir, snapshot.PlaceOptions{Link: link})
 	if err != nil && ctx.Err() == nil {
+		s.noteLost(tree)
 		return fmt.Errorf("placing files: %w", err)
 	}
 	return err

@@ -44,6 +44,7 @@ func (a *agent) probe(ctx context.Context) (Facts, error) {
 	f.Machine = id
 	set("machine_id", id)
 	a.probeTools(ctx, login, set, &f)
+	a.probeEngine(ctx, set, &f)
 	gpus := a.gpus()
 	set("gpus", strconv.Itoa(max(len(gpus), a.scope.GPUs)))
 	var names []string
@@ -59,6 +60,18 @@ func (a *agent) probe(ctx context.Context) (Facts, error) {
 	f.Problems = append(f.Problems, a.probeFolder(set)...)
 	f.Problems = append(f.Problems, probeSystem(set)...)
 	return f, nil
+}
+
+// probeEngine reports the engine that jobs with an image use, or why it cannot be used.
+func (a *agent) probeEngine(ctx context.Context, set func(string, string), f *Facts) {
+	e, p := a.engineNow(ctx)
+	if e != nil {
+		set("engine", e.Path)
+	}
+	if p != nil {
+		f.Problems = append(f.Problems, *p)
+		set("engine_problem", p.Cause)
+	}
 }
 
 // programs that change how environments are made or jobs run, by the name under which they are reported.

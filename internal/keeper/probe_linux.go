@@ -29,6 +29,15 @@ func release() string {
 	return ""
 }
 
+// kernelRelease is the running kernel's, e.g. "6.1.0-18-amd64".
+func kernelRelease() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
 // memory is the machine's, in bytes.
 func memory() string {
 	var info unix.Sysinfo_t

@@ -18,3 +18,6 @@ func probeSystem(func(string, string)) []workspace.Problem {
 }
 
 func diskFree(string) (int64, bool) { return 0, false }
+
+// kernelRelease is not known here.
+func kernelRelease() string { return "" }

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -28,7 +27,10 @@ func (s *supervisor) command(ctx context.Context) Exit {
 	defer func() { _ = log.Close() }()
 	s.mark = randomMark()
 	text := substitute(s.spec.Job.Command, s.paths)
-	env := s.environ()
+	ranks, err := s.ranks()
+	if err != nil {
+		return s.failed(ctx, err)
+	}
 	started := startRecord{Format: format, Boot: s.boot(), Mark: s.mark, Started: time.Now().UTC()}
 	// From here on it may have run. Should the machine lose power now, nobody starts it again.
 	if err := errors.Join(s.write(fileStarted, started, true), syncDir(s.root.jobs())); err != nil {
@@ -43,20 +45,18 @@ func (s *supervisor) command(ctx context.Context) Exit {
 		timer := time.AfterFunc(time.Until(started.Started.Add(s.spec.Job.Timeout)), func() { cancel(errTimedOut) })
 		defer timer.Stop()
 	}
-	t, err := s.names.start(text, env, filepath.Join(s.dir, dirCode), log)
+	limit := limitLogs(ranks, s.spec.Job.logLimit())
+	t, err := s.start(text, ranks)
 	if err != nil {
-		return Exit{Outcome: Failed, Code: -1, Problem: &workspace.Problem{
-			Code: "CommandNotStarted", Message: "the command could not be started", Cause: err.Error(),
-			Mend: "check that /bin/sh is there and that its arguments and environment are not too long",
-		}}
+		limit()
+		return s.failed(ctx, err)
 	}
 	running := time.AfterFunc(showRunning, s.agent.changed)
-	limit := newLimiter(filepath.Join(s.dir, fileLog), s.spec.Job.logLimit())
-	x := s.wait(ctx, t)
+	x := s.exit(ctx, t.wait(ctx.Done(), s.spec.Job.grace()))
 	running.Stop()
 	s.clean = ctx.Err() == nil
 	s.slot.release() // its processes are gone; the next job need not wait for the disk
-	x.LogSize, x.LogDropped = limit.finish()
+	x.LogSize, x.LogDropped = limit()
 	if x.LogSize == 0 {
 		return x
 	}
@@ -72,40 +72,104 @@ func (s *supervisor) command(ctx context.Context) Exit {
 	return x
 }
 
-// wait waits for the command, ends the tree, and says how it went.
-func (s *supervisor) wait(ctx context.Context, t *tree) Exit {
-	select {
-	case <-t.ended:
-		t.endRest(s.spec.Job.grace())
-	case <-ctx.Done():
-		t.end(s.spec.Job.grace())
+// running is what a job's command runs as.
+type running interface {
+	// wait returns when the command has ended and nothing of it is left. When stop is closed it is asked to end, and made to
+	// after the grace.
+	wait(stop <-chan struct{}, grace time.Duration) result
+}
+
+// result is how a command ended.
+type result struct {
+	Status      syscall.WaitStatus `json:"status"`
+	Rank        int                `json:"rank,omitempty"` // whose end it is, on this node
+	Peak        int64              `json:"peak,omitempty"`
+	Asked       bool               `json:"asked,omitempty"` // it had not ended when it was asked to
+	OutOfMemory bool               `json:"out_of_memory,omitempty"`
+
+	Problem *workspace.Problem `json:"problem,omitempty"` // the command was not started, or how it ended is not known
+}
+
+// codeKilled is the exit code that stands for an end by SIGKILL.
+const codeKilled = 128 + int(syscall.SIGKILL)
+
+// exit says how it went.
+func (s *supervisor) exit(ctx context.Context, r result) Exit {
+	x := Exit{Code: -1, PeakMemory: r.Peak, Ended: time.Now().UTC(), Problem: r.Problem}
+	switch {
+	case r.Problem != nil:
+	case r.Status.Signaled():
+		x.Signal = signalName(r.Status.Signal())
+	default:
+		x.Code = r.Status.ExitStatus()
 	}
-	status, peak := t.result()
-	x := Exit{Code: -1, PeakMemory: peak, Ended: time.Now().UTC()}
-	if status.Signaled() {
-		x.Signal = signalName(status.Signal())
-	} else {
-		x.Code = status.ExitStatus()
-	}
-	if ctx.Err() != nil && t.asked {
+	if ctx.Err() != nil && (r.Asked || r.Problem != nil) {
 		y := stopped(ctx, x.Signal)
 		y.Code, y.PeakMemory, y.Ended = x.Code, x.PeakMemory, x.Ended
 		return y
 	}
+	what := "the command"
+	if n := s.spec.Job.Ranks; n.perNode()*n.nodes() > 1 {
+		node, _ := n.node() // it was read before
+		what = fmt.Sprintf("rank %d of %d", node*n.perNode()+r.Rank, n.perNode()*n.nodes())
+	}
 	switch {
+	case x.Problem != nil:
+		x.Outcome = Failed
+	case r.OutOfMemory:
+		x.Outcome, x.Code = Failed, codeKilled
+		x.Problem = &workspace.Problem{
+			Code: "OutOfMemory", Message: fmt.Sprintf("%s was ended because memory ran out, with exit code %d", what, codeKilled), Cause: "the kernel killed one of its processes for that",
+			Mend: "ask for more memory, or let it use less: smaller batches, fewer workers",
+		}
+		if b := s.spec.Job.Bounds; b != nil && b.Memory > 0 {
+			x.Problem.Cause = fmt.Sprintf("the job's container may use %d MB", b.Memory>>20)
+		}
 	case x.Signal != "":
 		x.Outcome = Failed
-		x.Problem = &workspace.Problem{Code: "CommandKilled", Message: "the command was ended by signal " + x.Signal, Mend: "look at the end of the log"}
+		x.Problem = &workspace.Problem{Code: "CommandKilled", Message: what + " was ended by signal " + x.Signal, Mend: "look at the end of the log"}
 		if x.Signal == "KILL" {
 			x.Problem.Cause = "the kernel does so when memory runs out"
 		}
 	case x.Code != 0:
 		x.Outcome = Failed
-		x.Problem = &workspace.Problem{Code: "CommandFailed", Message: fmt.Sprintf("the command ended with exit code %d", x.Code), Mend: "look at the end of the log"}
+		x.Problem = &workspace.Problem{Code: "CommandFailed", Message: fmt.Sprintf("%s ended with exit code %d", what, x.Code), Mend: "look at the end of the log"}
 	default:
 		x.Outcome = Succeeded
 	}
+	if x.Problem != nil && r.Rank > 0 {
+		x.Problem.Mend = fmt.Sprintf("look at the end of its log, logs/rank-%s.txt", strings.Fields(what)[1])
+	}
 	return x
+}
+
+// start starts the command's processes, here or in a container.
+func (s *supervisor) start(text string, ranks []rank) (running, error) {
+	if s.spec.Job.Image != nil {
+		return s.startContained(text, ranks)
+	}
+	env := s.environ()
+	var programs []program
+	for _, r := range ranks {
+		out, err := openFile(r.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = out.Close() }()
+		programs = append(programs, program{env: overlay(env, r.vars), out: out})
+	}
+	t, err := s.names.start(text, programs, filepath.Join(s.dir, dirCode))
+	if err != nil {
+		return nil, notStarted(err)
+	}
+	return t, nil
+}
+
+func notStarted(err error) *workspace.Problem {
+	return &workspace.Problem{
+		Code: "CommandNotStarted", Message: "the command could not be started", Cause: err.Error(),
+		Mend: "check that /bin/sh is there and that its arguments and environment are not too long",
+	}
 }
 
 func signalName(sig syscall.Signal) string {
@@ -122,20 +186,25 @@ func signalName(sig syscall.Signal) string {
 
 // environ is the login's environment, then the job environment's, then the job's own, then secrets. The last wins.
 func (s *supervisor) environ() []string {
-	vars := map[string]string{}
-	set := func(pairs []string) {
-		for _, p := range pairs {
-			if name, value, ok := strings.Cut(p, "="); ok && name != "" {
-				vars[name] = value
-			}
-		}
+	vars := s.variables(s.given.Login)
+	if len(s.path) > 0 && s.spec.Job.Env["PATH"] == "" {
+		vars["PATH"] = prefixed(s.path, vars["PATH"])
 	}
-	set(s.given.Login)
-	set(s.vars)
 	if s.slot != nil && len(s.slot.gpus) > 0 {
 		vars["CUDA_VISIBLE_DEVICES"] = strings.Join(s.slot.gpus, ",")
 	} else if s.spec.HideGPUs {
 		vars["CUDA_VISIBLE_DEVICES"] = ""
+	}
+	return flat(vars)
+}
+
+// variables are those of the job over others.
+func (s *supervisor) variables(under []string) map[string]string {
+	vars := map[string]string{}
+	for _, p := range slices.Concat(under, s.vars) {
+		if name, value, ok := strings.Cut(p, "="); ok && name != "" {
+			vars[name] = value
+		}
 	}
 	fill := strings.NewReplacer(WayBackAddress, s.back.address(), BlobHost, s.names.host(), CAFile, filepath.Join(s.dir, fileCA))
 	for name, value := range s.spec.Job.Env {
@@ -145,6 +214,18 @@ func (s *supervisor) environ() []string {
 	s.names.enter(vars, s.back != nil)
 	vars[processMark] = s.mark
 	vars["PWD"] = filepath.Join(s.dir, dirCode)
+	return vars
+}
+
+func prefixed(path []string, rest string) string {
+	if rest != "" {
+		path = append(slices.Clone(path), rest)
+	}
+	return strings.Join(path, string(os.PathListSeparator))
+}
+
+// flat is a list of NAME=value, sorted. What the kernel cannot pass is left out.
+func flat(vars map[string]string) []string {
 	out := make([]string, 0, len(vars))
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
 		if !strings.ContainsRune(name+vars[name], 0) {
@@ -154,128 +235,15 @@ func (s *supervisor) environ() []string {
 	return out
 }
 
-// tree is a command and everything that it started.
-type tree struct {
-	pid   int
-	asked bool // it was told to end before it had
-
-	ended  chan struct{} // closed when the command itself has ended
-	gone   chan struct{} // closed when nothing is left below this process
-	status syscall.WaitStatus
-	peak   int64
-}
-
-// startTree starts a command in a session of its own. Standard output and error are the file itself, never a pipe.
-func startTree(argv, env []string, dir string, out *os.File, attr *syscall.SysProcAttr) (*tree, error) {
-	null, err := openFile(os.DevNull, os.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
+// overlay is an environment with variables added or replaced.
+func overlay(env, over []string) []string {
+	if len(over) == 0 {
+		return env
 	}
-	defer func() { _ = null.Close() }()
-	t := &tree{ended: make(chan struct{}), gone: make(chan struct{})}
-	began := make(chan error, 1)
-	go func() { // ends with the tree
-		// The command is to die with the thread that started it, which must therefore live as long.
-		runtime.LockOSThread()
-		usualTimers()
-		t.pid, err = syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{
-			Dir: dir, Env: env, Files: []uintptr{null.Fd(), out.Fd(), out.Fd()}, Sys: attr,
-		})
-		began <- err
-		if err == nil {
-			t.reap()
-		}
-	}()
-	if err := <-began; err != nil {
-		return nil, err
+	vars := map[string]string{}
+	for _, p := range slices.Concat(env, over) {
+		name, value, _ := strings.Cut(p, "=")
+		vars[name] = value
 	}
-	return t, nil
-}
-
-// reap waits for every process below this one, orphans too.
-func (t *tree) reap() {
-	defer close(t.gone)
-	for {
-		var st syscall.WaitStatus
-		var use syscall.Rusage
-		pid, err := syscall.Wait4(-1, &st, 0, &use)
-		switch {
-		case errors.Is(err, syscall.EINTR):
-			continue
-		case err != nil:
-			return // no children
-		}
-		t.peak = max(t.peak, peak(&use))
-		if pid == t.pid {
-			t.status = st
-			close(t.ended)
-		}
-	}
-}
-
-// lingering is how long what a command leaves behind may take to end after it was asked.
-const lingering = 2 * time.Second
-
-// endRest ends what the command left behind.
-func (t *tree) endRest(grace time.Duration) {
-	select {
-	case <-t.gone:
-		return
-	case <-time.After(5 * time.Millisecond): // pipelines and the like end by themselves
-	}
-	t.stop(min(grace, lingering))
-}
-
-// end asks the tree to end, and ends it after the grace.
-func (t *tree) end(grace time.Duration) {
-	select {
-	case <-t.ended: // by itself, at the same moment
-	default:
-		t.asked = true
-	}
-	t.stop(grace)
-}
-
-func (t *tree) stop(grace time.Duration) {
-	asked := map[process]bool{}
-	t.signal(syscall.SIGTERM, asked)
-	t.signal(syscall.SIGCONT, nil) // who is stopped hears nothing
-	over := time.After(grace)
-	for wait := time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
-		select {
-		case <-t.gone:
-			return
-		case <-time.After(wait):
-			t.signal(syscall.SIGTERM, asked)
-			continue
-		case <-over:
-		}
-		break
-	}
-	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
-		t.signal(syscall.SIGKILL, nil)
-		select {
-		case <-t.gone:
-			return
-		case <-time.After(wait):
-		}
-	}
-}
-
-// signal reaches everything below this process; without /proc, the command's group, and that only once with asked.
-func (t *tree) signal(sig syscall.Signal, asked map[process]bool) {
-	if err := endBelow(sig, asked); err != nil {
-		group := process{pid: -t.pid}
-		if !asked[group] {
-			_ = syscall.Kill(-t.pid, sig)
-		}
-		if asked != nil {
-			asked[group] = true
-		}
-	}
-}
-
-func (t *tree) result() (syscall.WaitStatus, int64) {
-	<-t.gone
-	return t.status, t.peak
+	return flat(vars)
 }

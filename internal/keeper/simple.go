@@ -11,6 +11,14 @@ import (
 // the program is started without one: a shell is a process more for as long as the job runs, takes as long to start as
 // much of what the keeper does for a job, and makes an exit code of the signal that ended the program.
 
+// commandLine is what runs a command: the one program that it names, or a shell.
+func commandLine(text string, env []string) []string {
+	if argv := simpleCommand(text, env); argv != nil {
+		return argv
+	}
+	return []string{"/bin/sh", "-c", text}
+}
+
 // simpleCommand gives the program and its arguments, or nil if only the shell can tell. It is sure of a path and of a
 // Python; other words may be the shell's own.
 func simpleCommand(text string, env []string) []string {

@@ -34,6 +34,7 @@ type supervisor struct {
 	slot  *allotment
 
 	vars    []string          // of the environment, NAME=value
+	path    []string          // of the environment, before PATH
 	paths   map[string]string // of ${{inputs.x}} and ${{outputs.x}}
 	env     *fileLock         // shared, while the job uses an environment
 	prepare *os.File
@@ -44,6 +45,7 @@ type supervisor struct {
 	mu    sync.Mutex
 	told  bool               // that it prepares, as long as it does
 	all   bool               // it has prepared all
+	lost  bool               // objects that it was promised are not there, see elsewhere.go
 	lacks *workspace.Problem // why it waits, as long as it does
 
 	clean bool // nothing of the job is left in this process
@@ -62,6 +64,12 @@ const lockFD = 3
 // supervise is the whole life of a supervisor. What goes wrong before there is a record is said on standard error, which
 // is a file of the attachment.
 func supervise(dir string, tell io.Writer) int {
+	if tell != nil { // there is no agent that made it
+		if err := makeJob(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "keeper: supervise:", err)
+			return 1
+		}
+	}
 	lock, err := inheritLock(dir)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "keeper: supervise:", err)
@@ -134,6 +142,9 @@ func (s *supervisor) life(signals <-chan os.Signal) (int, error) {
 	}
 	if s.given.Spec != nil {
 		s.spec = *s.given.Spec
+		if err := s.keepSpec(); err != nil {
+			return 1, err
+		}
 	} else if err := readRecord(s.dir, fileSpec, &s.spec); err != nil {
 		return 1, err
 	}
@@ -145,6 +156,9 @@ func (s *supervisor) life(signals <-chan os.Signal) (int, error) {
 	s.agent.begin(s.key)
 	x := s.run(ctx)
 	s.slot.release()
+	if s.tellLost() {
+		return 1, errors.New("objects that were there are gone")
+	}
 	if errors.Is(context.Cause(ctx), errTerm) && !exists(filepath.Join(s.dir, fileStarted)) {
 		return 1, errTerm // never started: a later submit starts it
 	}

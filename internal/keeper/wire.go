@@ -73,21 +73,22 @@ const (
 )
 
 type request struct {
-	Op      operation          `json:"op"`
-	Scope   *scope             `json:"scope,omitempty"`
-	Key     string             `json:"key,omitempty"`
-	Keys    []string           `json:"keys,omitempty"`
-	Epoch   int64              `json:"epoch,omitempty"`
-	Job     *Job               `json:"job,omitempty"`
-	Secrets map[string]string  `json:"secrets,omitempty"`
-	Hashes  []snapshot.Hash    `json:"hashes,omitempty"`
-	Stream  string             `json:"stream,omitempty"`
-	From    int64              `json:"from,omitempty"`
-	Follow  bool               `json:"follow,omitempty"`
-	Port    int                `json:"port,omitempty"`
-	Path    string             `json:"path,omitempty"`
-	Args    []string           `json:"args,omitempty"`
-	Why     *workspace.Problem `json:"why,omitempty"`
+	Op       operation          `json:"op"`
+	Scope    *scope             `json:"scope,omitempty"`
+	Key      string             `json:"key,omitempty"`
+	Keys     []string           `json:"keys,omitempty"`
+	Epoch    int64              `json:"epoch,omitempty"`
+	Job      *Job               `json:"job,omitempty"`
+	Secrets  map[string]string  `json:"secrets,omitempty"`
+	Password string             `json:"password,omitempty"` // of the registry of the job's image
+	Hashes   []snapshot.Hash    `json:"hashes,omitempty"`
+	Stream   string             `json:"stream,omitempty"`
+	From     int64              `json:"from,omitempty"`
+	Follow   bool               `json:"follow,omitempty"`
+	Port     int                `json:"port,omitempty"`
+	Path     string             `json:"path,omitempty"`
+	Args     []string           `json:"args,omitempty"`
+	Why      *workspace.Problem `json:"why,omitempty"`
 }
 
 type answer struct {

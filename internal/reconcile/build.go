@@ -32,6 +32,11 @@ type JobBuilder struct {
 	Token func(jobID string, attempt int) (workspace.Secret, time.Time)
 	// ExperimentID gives the id by which Azure's run history knows an experiment; nil: jobs are told the name alone.
 	ExperimentID func(ws workspace.Workspace, experiment string) string
+	// Login gives what a registry asks for to let a workspace's jobs have an image; nil for one that asks for nothing. A nil
+	// function: there are no such registries.
+	Login func(ctx context.Context, ws workspace.Workspace, image string) (*compute.Login, error)
+	// Images has images made of environments; nil: none are.
+	Images *Images
 	// Limits tells what a kind cannot do.
 	Limits func(kind string) compute.Limits
 	// Grace is how long a job may take to end when asked to.
@@ -71,7 +76,7 @@ func (b *JobBuilder) Build(ctx context.Context, row store.Job, c store.Compute) 
 		}
 		job.Inputs = append(job.Inputs, input)
 	}
-	if job.Environment, err = b.environment(ctx, spec, c); err != nil {
+	if err := b.environment(ctx, ws, row, spec, c, &job); err != nil {
 		return compute.Job{}, err
 	}
 	job.Env = names(ws, row)
@@ -87,21 +92,33 @@ func (b *JobBuilder) Build(ctx context.Context, row store.Job, c store.Compute) 
 	return job, nil
 }
 
-func (b *JobBuilder) environment(ctx context.Context, spec workspace.JobSpec, c store.Compute) (*compute.Environment, error) {
-	if spec.Environment == nil {
-		return nil, nil
-	}
+// environment plans what the job needs around its code, and the image that it runs in.
+func (b *JobBuilder) environment(ctx context.Context, ws workspace.Workspace, row store.Job, spec workspace.JobSpec, c store.Compute, job *compute.Job) error {
 	var wanted environment.Spec
-	if err := json.Unmarshal(spec.Environment, &wanted); err != nil {
-		return nil, fmt.Errorf("reconcile: environment: %w", err)
+	if spec.Environment != nil {
+		if err := json.Unmarshal(spec.Environment, &wanted); err != nil {
+			return fmt.Errorf("reconcile: environment: %w", err)
+		}
 	}
 	var facts struct{ Details map[string]string }
 	if len(c.Facts) > 0 {
 		if err := json.Unmarshal(c.Facts, &facts); err != nil {
-			return nil, fmt.Errorf("reconcile: facts of compute %s: %w", c.Name, err)
+			return fmt.Errorf("reconcile: facts of compute %s: %w", c.Name, err)
 		}
 	}
-	return environment.Plan(ctx, wanted, facts.Details, b.Tools, b.Curated)
+	wanted, err := b.Images.For(ctx, Needed{Workspace: ws, Compute: c, Facts: facts.Details, Spec: wanted, Tools: b.Tools, Curated: b.Curated, Tree: b.tree}, row)
+	if err != nil {
+		return err
+	}
+	p, err := environment.Plan(ctx, wanted, facts.Details, b.Tools, b.Curated)
+	if err != nil {
+		return err
+	}
+	job.Environment, job.Image = p.Environment, p.Image
+	if p.Image != nil && b.Login != nil {
+		p.Image.Login, err = b.Login(ctx, ws, p.Image.Name)
+	}
+	return err
 }
 
 func (b *JobBuilder) input(ctx context.Context, in workspace.InputSpec) (compute.Input, error) {

@@ -377,7 +377,7 @@ func (h *hold) pull(ctx context.Context) {
 	if handed >= 2*slots {
 		return
 	}
-	rows, err := h.cfg.Store.NextJobs(ctx, h.id, 2*slots) // those that are known already may be the first
+	rows, err := h.cfg.Store.NextJobs(ctx, h.id, 2*slots+len(h.jobs)) // those that are known already may be the first
 	if err != nil {
 		if ctx.Err() == nil {
 			h.log.Warn("the queue cannot be read", "error", err)

@@ -110,6 +110,10 @@ func (s step) act(ctx context.Context, row *store.Job, r *result) error {
 
 // judge turns an error into what follows from it.
 func (s step) judge(ctx context.Context, row *store.Job, err error, r *result) {
+	if p, ok := errors.AsType[*imagePending](err); ok {
+		s.image(ctx, row, p, r)
+		return
+	}
 	switch {
 	case errors.Is(err, errLeaseLost), errors.Is(err, compute.ErrStale):
 		r.stale = true

@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"bytes"
-	"strconv"
 	"time"
 
 	"github.com/moorage-ml/moorage/internal/compute"
@@ -61,7 +60,8 @@ func (b *JobBuilder) experiment(ws workspace.Workspace, row store.Job, env map[s
 	}
 }
 
-// secrets are what a job's requests are known by, in the form that each of its clients takes, and when the token ends.
+// secrets are what a job's requests are known by, in the form that each of its clients takes, and when the token ends. That
+// is told as a date: azureml-core takes a number for one of the machine's own time zone (azureml-v1.md §9).
 func (b *JobBuilder) secrets(row store.Job, env map[string]string) map[string]workspace.Secret {
 	attempt := max(row.Attempt, 1)
 	credential := b.Credential(row.ID, attempt)
@@ -72,7 +72,7 @@ func (b *JobBuilder) secrets(row store.Job, env map[string]string) map[string]wo
 	if b.Token != nil {
 		token, expires := b.Token(row.ID, attempt)
 		all["AZUREML_RUN_TOKEN"] = token
-		env["AZUREML_RUN_TOKEN_EXPIRY"] = strconv.FormatInt(expires.Truncate(time.Second).Unix(), 10)
+		env["AZUREML_RUN_TOKEN_EXPIRY"] = expires.UTC().Format(time.RFC3339)
 	}
 	return all
 }

@@ -32,7 +32,7 @@ func TestAzuremlCoreFindsItsRun(t *testing.T) {
 	for name, want := range map[string]string{
 		"AZUREML_RUN_ID": "exp_1", "AZUREML_ARM_PROJECT_NAME": "exp", "AZUREML_EXPERIMENT_ID": "w/exp", "AZUREML_WORKSPACE_ID": "w",
 		"AZUREML_ARM_SUBSCRIPTION": "s", "AZUREML_ARM_RESOURCEGROUP": "g", "AZUREML_ARM_WORKSPACE_NAME": "main",
-		"AZUREML_DATA_CONTAINER_ID": "dcid.exp_1", "AZUREML_RUN_TOKEN_EXPIRY": "2000000000", "AZUREML_CURRENT_CLOUD": "MoorageCloud",
+		"AZUREML_DATA_CONTAINER_ID": "dcid.exp_1", "AZUREML_RUN_TOKEN_EXPIRY": "2033-05-18T03:33:20Z", "AZUREML_CURRENT_CLOUD": "MoorageCloud",
 		"AZUREML_SERVICE_ENDPOINT":           "https://" + compute.WayBackAddress,
 		"AZUREML_DISCOVERY_SERVICE_ENDPOINT": "https://" + compute.WayBackAddress + "/discovery/workspaces/w",
 		"REQUESTS_CA_BUNDLE":                 compute.CAFile, "SSL_CERT_FILE": compute.CAFile,

@@ -1,9 +1,10 @@
 // Command release packs what the Makefile builds, the same bytes for the same input on every machine. It is run by make
 // alone.
 //
-//	release compress SOURCE DEST       zstd
-//	release archive DEST FOLDER FILE…  tar.gz of files, below one folder
-//	release sums FILE…                 sha256sum's lines
+//	release compress SOURCE DEST          zstd
+//	release archive DEST FOLDER FILE…     tar.gz of files, below one folder
+//	release image DEST NAME ARCH PROGRAM  a container image that holds one static program
+//	release sums FILE…                    sha256sum's lines
 package main
 
 import (
@@ -33,10 +34,12 @@ func run(args []string) error {
 		return write(args[2], func(w io.Writer) error { return compress(w, args[1]) })
 	case len(args) >= 4 && args[0] == "archive":
 		return write(args[1], func(w io.Writer) error { return archive(w, args[2], args[3:]) })
+	case len(args) == 5 && args[0] == "image":
+		return write(args[1], func(w io.Writer) error { return image(w, args[2], args[3], args[4]) })
 	case len(args) >= 2 && args[0] == "sums":
 		return sums(os.Stdout, args[1:])
 	}
-	return errors.New("usage: release compress SOURCE DEST | archive DEST FOLDER FILE… | sums FILE…")
+	return errors.New("usage: release compress SOURCE DEST | archive DEST FOLDER FILE… | image DEST NAME ARCH PROGRAM | sums FILE…")
 }
 
 // write makes the file whole or not at all.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -49,6 +50,9 @@ type Config struct {
 	// which is the default.
 	Python environment.Policy `yaml:"python"`
 	Jobs   Jobs               `yaml:"jobs"`
+	Tokens Tokens             `yaml:"tokens"`
+	// Images says how images are made of environments.
+	Images Images `yaml:"images"`
 	// Azure is asked for the addresses of resource ids that nobody has entered.
 	Azure Azure `yaml:"azure"`
 	// AzureStrict demands of what is attached what Azure demands: Ubuntu and a public address of machines, a public address
@@ -76,6 +80,12 @@ type Jobs struct {
 	Grace            time.Duration `yaml:"grace"`             // between asking a job to end and ending it; default 10s
 	Lease            time.Duration `yaml:"lease"`             // how long a compute stays with a server that is silent; default 10s
 	Retention        time.Duration `yaml:"retention"`         // an ended job is deleted with its files after so long; default never
+}
+
+// Tokens are how long those are good for that the server issues. A time of 0 means the default.
+type Tokens struct {
+	Life    time.Duration `yaml:"life"`     // what a client gets for its secret; default 1h. Clients get new ones by themselves
+	JobLife time.Duration `yaml:"job_life"` // what azureml-core finds in a job; default 9600h. Longer than jobs wait on their machine
 }
 
 // auditRetention is how long the audit log goes back where nobody says otherwise: more than a year, so that a yearly review sees all of it.
@@ -147,7 +157,18 @@ func (c Config) complete() (Config, error) {
 	if w.Location == "" {
 		w.Location = "local"
 	}
-	return c, c.checkListen()
+	return c, cmp.Or(c.Tokens.check(), c.checkListen())
+}
+
+// check refuses times with which a job would lose its token: azureml-core looks every 30 seconds whether it needs a new one.
+func (t Tokens) check() error {
+	if t.Life < 0 || t.JobLife != 0 && t.JobLife < time.Minute {
+		return &workspace.Problem{
+			Class: workspace.Invalid, Code: "InvalidTokenLife", Message: fmt.Sprintf("tokens cannot be good for %s, and in a job for %s", t.Life, t.JobLife),
+			Mend: "let tokens.life be positive and tokens.job_life a minute or more, or leave them out",
+		}
+	}
+	return nil
 }
 
 func (c Config) checkListen() error {

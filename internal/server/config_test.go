@@ -40,11 +40,12 @@ workspace: {name: main}
 jobs:
   keep: 1m
   retention: 720h
+tokens: {life: 10m, job_life: 24h}
 `)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Data != "/srv/m" || !c.AllowRemote || len(c.Names) != 2 || c.MinFree != 2e9 || c.Workspace.Name != "main" || c.Jobs.Keep != time.Minute || c.Jobs.Retention != 720*time.Hour {
+	if c.Data != "/srv/m" || !c.AllowRemote || len(c.Names) != 2 || c.MinFree != 2e9 || c.Workspace.Name != "main" || c.Jobs.Keep != time.Minute || c.Jobs.Retention != 720*time.Hour || c.Tokens != (Tokens{10 * time.Minute, 24 * time.Hour}) {
 		t.Errorf("%+v", c)
 	}
 }
@@ -68,6 +69,20 @@ func TestWrongConfigNamesTheLine(t *testing.T) {
 	}
 	_, err := ReadConfig(filepath.Join(t.TempDir(), "none"))
 	problemOf(t, err, "NoConfigFile")
+}
+
+func TestTokensThatEndBeforeAClientComesAgainAreRefused(t *testing.T) {
+	for tokens, ok := range map[Tokens]bool{
+		{}: true, {Life: time.Second, JobLife: time.Minute}: true, {Life: -time.Hour}: false, {JobLife: 59 * time.Second}: false, {JobLife: -time.Hour}: false,
+	} {
+		_, err := Config{Data: "/d", Tokens: tokens}.complete()
+		if ok != (err == nil) {
+			t.Errorf("%+v: %v", tokens, err)
+		}
+		if !ok {
+			problemOf(t, err, "InvalidTokenLife")
+		}
+	}
 }
 
 func TestAddressesOutsideLoopbackNeedAWord(t *testing.T) {

@@ -59,8 +59,8 @@ func (g *collector) once(ctx context.Context) {
 	case ctx.Err() != nil:
 	case err != nil:
 		g.log.Warn("garbage could not be collected; it is tried again in an hour", "error", err)
-	case found.Jobs+found.Removed > 0:
-		g.log.Info("garbage collected", "jobs", found.Jobs, "objects", found.Removed, "bytes", found.Bytes)
+	case found.Jobs+found.Removed+found.Images > 0 || found.Bytes > 0:
+		g.log.Info("garbage collected", "jobs", found.Jobs, "objects", found.Removed, "images", found.Images, "bytes", found.Bytes)
 	}
 }
 

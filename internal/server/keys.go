@@ -40,7 +40,7 @@ func (s *Server) openKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	admin, err := authn.AdminSecret(filepath.Join(s.cfg.Data, "keys", "admin.secret"), rand.Reader)
+	admin, err := authn.AdminSecret(os.Getenv("MOORAGE_ADMIN_SECRET"), filepath.Join(s.cfg.Data, "keys", "admin.secret"), rand.Reader)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,10 @@ func (s *Server) openKeys(ctx context.Context) error {
 	if len(signing) != 32 {
 		return errors.New("server: the signing key has a wrong length")
 	}
-	s.auth, err = authn.New(authn.Config{Key: [32]byte(signing), Server: id, Admin: admin, Clock: s.opts.Clock, Jobs: s.credentialJob, Runs: s.runOver})
+	s.auth, err = authn.New(authn.Config{
+		Key: [32]byte(signing), Server: id, Admin: admin, Clock: s.opts.Clock, Jobs: s.credentialJob, Runs: s.runOver,
+		TokenLife: s.cfg.Tokens.Life, JobTokenLife: s.cfg.Tokens.JobLife,
+	})
 	return err
 }
 

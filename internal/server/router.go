@@ -12,7 +12,7 @@ import (
 // router is the whole API.
 func (s *Server) router() *all.API {
 	return all.New(all.Config{
-		Control: s.control, Tracking: s.tracking, Blob: roomyStore{s.blob, s.space}, CAS: roomyObjects{s.cas, s.space}, Auth: s.auth, Clock: s.opts.Clock, Log: s.log, Metrics: s.metrics,
+		Control: s.control, Tracking: s.tracking, Blob: roomyStore{s.blob, s.space}, CAS: roomyObjects{s.cas, s.space}, Images: s.images, Auth: s.auth, Clock: s.opts.Clock, Log: s.log, Metrics: s.metrics,
 		Workspace: s.firstWorkspace, Ready: s.ready, Version: s.opts.Version, BlobHost: s.blobHost(), Room: s.space.room,
 	})
 }

@@ -31,6 +31,7 @@ import (
 	"github.com/moorage-ml/moorage/internal/fleet"
 	"github.com/moorage-ml/moorage/internal/keeper/dist"
 	"github.com/moorage-ml/moorage/internal/reconcile"
+	"github.com/moorage-ml/moorage/internal/registry"
 	"github.com/moorage-ml/moorage/internal/secret"
 	"github.com/moorage-ml/moorage/internal/store"
 	"github.com/moorage-ml/moorage/internal/tracking"
@@ -56,6 +57,7 @@ type Server struct {
 	store    *store.Store
 	blob     blob.Store
 	cas      *blob.CAS
+	images   *registry.Registry
 	space    *space
 	garbage  *collector
 	box      *secret.Box
@@ -63,6 +65,7 @@ type Server struct {
 	fleet    *fleet.Fleet
 	control  *control.Control
 	loop     *reconcile.Loop
+	builds   *reconcile.Images
 	tracking *tracking.Tracking
 	metrics  *prometheus.Registry
 	way      *wayBack
@@ -144,6 +147,7 @@ func (s *Server) openData(ctx context.Context) (err error) {
 	s.blob = tracking.RunFiles{Store: disk, Rows: s.store}
 	s.cas = blob.NewCAS(disk, s.store, s.opts.Clock)
 	s.space = &space{folders: []string{s.cfg.Data, s.cfg.Blobs}, min: s.cfg.MinFree, now: s.opts.Clock.Now, log: s.log}
+	s.images = registry.New(registry.Config{Store: s.store, Blob: roomyStore{disk, s.space}, Clock: s.opts.Clock})
 	return nil
 }
 
@@ -169,7 +173,7 @@ func (s *Server) wire(ctx context.Context) error {
 		WayBack: s.way.Serve, CA: s.ca, Keeper: s.keepers.Program, Metrics: s.metrics,
 	})
 	s.control = control.New(control.Config{
-		Store: s.store, Blob: s.blob, CAS: s.cas, Fleet: s.fleet, Box: s.box, Catalog: addresses, Curated: curated,
+		Store: s.store, Blob: s.blob, CAS: s.cas, Images: s.images, Fleet: s.fleet, Box: s.box, Catalog: addresses, Curated: curated,
 		Clock: s.opts.Clock, Log: s.log, Fault: s.opts.Fault, Room: s.space.room, Retention: s.cfg.Jobs.Retention,
 		AuditRetention: cmp.Or(s.cfg.AuditRetention, auditRetention), DefaultCompute: s.cfg.DefaultCompute, AzureStrict: s.cfg.AzureStrict,
 	})
@@ -181,12 +185,16 @@ func (s *Server) wire(ctx context.Context) error {
 	set(&policy.Lease, s.cfg.Jobs.Lease)
 	grace := 10 * time.Second
 	set(&grace, s.cfg.Jobs.Grace)
+	if s.builds, err = s.imageBuilds(); err != nil {
+		return err
+	}
+	jobs := &reconcile.JobBuilder{
+		Store: s.store, Blob: s.blob, CAS: s.cas, Tools: tools, Curated: curated, Limits: s.fleet.Limits, Grace: grace,
+		Credential: s.auth.JobSecret, Token: s.auth.JobToken, ExperimentID: experimentID, Login: s.imageLogin, Images: s.builds,
+	}
+	s.control.Builds = jobs
 	s.loop = reconcile.New(reconcile.Config{
-		Store: s.store, Blob: s.blob, CAS: s.cas, Fleet: s.fleet,
-		Builder: &reconcile.JobBuilder{
-			Store: s.store, Blob: s.blob, CAS: s.cas, Tools: tools, Curated: curated, Limits: s.fleet.Limits, Grace: grace,
-			Credential: s.auth.JobSecret, Token: s.auth.JobToken, ExperimentID: experimentID,
-		},
+		Store: s.store, Blob: s.blob, CAS: s.cas, Fleet: s.fleet, Builder: jobs,
 		Ended:  s.control.RegisterOutputs,
 		Server: serverID, Holder: s.opts.Clock.NewID(), Log: s.log, Clock: s.opts.Clock, Policy: policy, Fault: s.opts.Fault,
 	})
@@ -221,6 +229,7 @@ func (s *Server) serve(ctx context.Context) {
 	s.wayHTTP.ConnContext = wayContext
 	s.work.Go(func() { s.control.Run(ctx) })
 	s.work.Go(func() { s.garbage.run(ctx) })
+	s.work.Go(func() { s.builds.Run(ctx) })
 	s.work.Go(func() {
 		if err := s.loop.Run(ctx); err != nil {
 			s.failed <- err

@@ -37,4 +37,12 @@ func DatastoreSecret(workspaceID, name string) string {
 	return datastoreSecrets + workspaceID + "/" + name
 }
 
-const datastoreSecrets = "datastore/"
+// RegistrySecret is the id of a secret by which images are pulled; it ends with its workspace.
+func RegistrySecret(workspaceID, name string) string {
+	return registrySecrets + workspaceID + "/" + name
+}
+
+const (
+	datastoreSecrets = "datastore/"
+	registrySecrets  = "registry/"
+)

@@ -34,7 +34,7 @@ func (tx *Tx) InsertWorkspace(ctx context.Context, w workspace.Workspace) error 
 		w.ID, w.Subscription, w.ResourceGroup, w.Name, w.Location, w.Created)
 }
 
-// DeleteWorkspace removes a workspace with its jobs, documents and datastores' secrets. Its computes must be detached before; experiments and
+// DeleteWorkspace removes a workspace with its jobs, documents, images and secrets. Its computes must be detached before; experiments and
 // runs are removed by their own methods. ErrNotFound.
 func (tx *Tx) DeleteWorkspace(ctx context.Context, id string) error {
 	for _, statement := range []string{
@@ -43,6 +43,11 @@ func (tx *Tx) DeleteWorkspace(ctx context.Context, id string) error {
 		`DELETE FROM jobs WHERE workspace_id = $1`,
 		`DELETE FROM documents WHERE workspace_id = $1`,
 		`DELETE FROM secrets WHERE id LIKE '` + datastoreSecrets + `' || $1 || '/%'`,
+		`DELETE FROM secrets WHERE id LIKE '` + registrySecrets + `' || $1 || '/%'`,
+		`DELETE FROM registry_tags WHERE workspace_id = $1`,
+		`DELETE FROM registry_references WHERE workspace_id = $1`,
+		`DELETE FROM registry_manifests WHERE workspace_id = $1`,
+		`DELETE FROM registry_links WHERE workspace_id = $1`, // the sweep finds the blobs that nobody has, and uploads that stopped
 	} {
 		if _, err := tx.r.exec(ctx, statement, id); err != nil {
 			return err

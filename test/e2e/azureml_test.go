@@ -29,7 +29,7 @@ func TestMicrosoftsClientWorksUnmodified(t *testing.T) {
 	cmd := exec.CommandContext(ctx, "sh", "-c", `eval "$("$1" env --data "$2")"; shift 2; exec "$@"`, "sh",
 		moorage, p.data, python, script, "ssh://"+s.User+"@"+s.Addr, s.KeyFile)
 	home := t.TempDir()
-	cmd.Env = append(os.Environ(), "HOME="+home, "TMPDIR="+home, "AZURE_CORE_COLLECT_TELEMETRY=no", "PYTHONWARNINGS=ignore")
+	cmd.Env = append(os.Environ(), "HOME="+home, "TMPDIR="+home, "AZURE_CORE_COLLECT_TELEMETRY=no", "PYTHONWARNINGS=ignore", "MOORAGE_PROGRAM="+moorage)
 	cmd.WaitDelay = 5 * time.Second
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -4,11 +4,16 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/moorage-ml/moorage/test/engine"
 )
+
+// ran is what notebook.py prints of a cell.
+var ran = regexp.MustCompile(`(?m)^cell \d+ ran, .*$`)
 
 // TestExampleNotebooksRun runs the notebooks that the documentation links to, cell by cell, where MOORAGE_NOTEBOOKS names a
 // checkout of the public repository Azure/MachineLearningNotebooks; nothing of it is in this one. What only a reader can know
@@ -54,6 +59,7 @@ func TestExampleNotebooksRun(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v\n%s", err, clip(string(out)))
 			}
+			t.Log(strings.Join(ran.FindAllString(string(out), -1), "; "))
 		})
 	}
 }

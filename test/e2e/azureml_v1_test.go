@@ -24,7 +24,8 @@ func TestDocumentedCodeOfAzuremlCoreRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resource := map[string]string{"id": vmID, "address": "ssh://" + machine.Addr}
+	// azure-ai-ml, which looks in too, names an image in every environment; here none can be pulled, and the machine's Python will do.
+	resource := map[string]any{"id": vmID, "address": "ssh://" + machine.Addr, "settings": map[string]string{"containers": "never"}}
 	if _, err := server.call(t.Context(), "PUT", "/native/v1/resources", resource, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -28,11 +28,17 @@ type Proxy struct {
 	opened  int
 }
 
-// StartProxy starts a proxy that ends with the test.
+// StartProxy starts a proxy on loopback that ends with the test.
 func StartProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
+	return StartProxyAt(t, "127.0.0.1", target)
+}
+
+// StartProxyAt is StartProxy on another address of this machine, such as the one that a cluster's pods reach.
+func StartProxyAt(t testing.TB, host, target string) *Proxy {
+	t.Helper()
 	var lc net.ListenConfig
-	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	l, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}

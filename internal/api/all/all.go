@@ -26,10 +26,12 @@ import (
 	"github.com/moorage-ml/moorage/internal/api/login"
 	"github.com/moorage-ml/moorage/internal/api/mlflow"
 	"github.com/moorage-ml/moorage/internal/api/native"
+	apiregistry "github.com/moorage-ml/moorage/internal/api/registry"
 	"github.com/moorage-ml/moorage/internal/authn"
 	"github.com/moorage-ml/moorage/internal/blob"
 	"github.com/moorage-ml/moorage/internal/clock"
 	"github.com/moorage-ml/moorage/internal/control"
+	"github.com/moorage-ml/moorage/internal/registry"
 	"github.com/moorage-ml/moorage/internal/tracking"
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
@@ -40,6 +42,7 @@ type Config struct {
 	Tracking *tracking.Tracking
 	Blob     blob.Store
 	CAS      native.Snapshots
+	Images   *registry.Registry
 	Auth     *authn.Authenticator
 	Clock    clock.Source
 	Log      *slog.Logger
@@ -85,7 +88,7 @@ func table(cfg Config, operations *arm.Operations) []api.Route {
 	var routes []api.Route
 	routes = append(routes, login.Routes(cfg.Auth)...)
 	routes = append(routes, arm.Routes(arm.Config{
-		Workspaces: cfg.Control, Computes: cfg.Control, Jobs: cfg.Control, Assets: cfg.Control, Datastores: cfg.Control, Links: cfg.Control, Sign: cfg.Auth.Sign, Operations: operations, Clock: cfg.Clock,
+		Workspaces: cfg.Control, Computes: cfg.Control, Jobs: cfg.Control, Assets: cfg.Control, Datastores: cfg.Control, Links: cfg.Control, Connections: cfg.Control, Sign: cfg.Auth.Sign, Operations: operations, Clock: cfg.Clock,
 		Tenant: cfg.Auth.Tenant(), DefaultCompute: cfg.Control.DefaultCompute,
 	})...)
 	routes = append(routes, history.Routes(history.Config{Jobs: cfg.Control, Tracking: cfg.Tracking, Tokens: cfg.Auth, Clock: cfg.Clock})...)
@@ -100,6 +103,7 @@ func table(cfg Config, operations *arm.Operations) []api.Route {
 	routes = append(routes, environment.Routes(cfg.Control, cfg.Auth.Sign, cfg.Clock)...)
 	routes = append(routes, apiblob.Routes(cfg.Blob)...)
 	routes = append(routes, mlflow.Routes(mlflow.Config{Tracking: cfg.Tracking, Default: cfg.Workspace})...)
+	routes = append(routes, apiregistry.Routes(apiregistry.Config{Images: cfg.Images, Tokens: cfg.Auth, Clock: cfg.Clock})...)
 	room, blobHost := cfg.Room, cfg.BlobHost
 	if room == nil {
 		room = func() error { return nil }
@@ -109,7 +113,7 @@ func table(cfg Config, operations *arm.Operations) []api.Route {
 	}
 	routes = append(routes, native.Routes(native.Config{
 		Room: room, BlobHost: blobHost,
-		Jobs: cfg.Control, Computes: cfg.Control, Snapshots: cfg.CAS, Garbage: cfg.Control, Auth: cfg.Auth, Sign: cfg.Auth.Sign, Clock: cfg.Clock, Ready: cfg.Ready,
+		Jobs: cfg.Control, Computes: cfg.Control, Snapshots: cfg.CAS, Garbage: cfg.Control, Builds: cfg.Control, Auth: cfg.Auth, Sign: cfg.Auth.Sign, Clock: cfg.Clock, Ready: cfg.Ready,
 		Metrics: promhttp.HandlerFor(cfg.Metrics, promhttp.HandlerOpts{}), DefaultCompute: cfg.Control.DefaultCompute, Version: cfg.Version,
 	})...)
 	return routes

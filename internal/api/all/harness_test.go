@@ -23,6 +23,7 @@ import (
 	"github.com/moorage-ml/moorage/internal/control"
 	"github.com/moorage-ml/moorage/internal/environment"
 	"github.com/moorage-ml/moorage/internal/fleet"
+	"github.com/moorage-ml/moorage/internal/registry"
 	"github.com/moorage-ml/moorage/internal/secret"
 	"github.com/moorage-ml/moorage/internal/store"
 	"github.com/moorage-ml/moorage/internal/tracking"
@@ -39,7 +40,7 @@ type machine struct{ kind string }
 
 func (m machine) Kind() string { return m.kind }
 func (m machine) Schema() json.RawMessage {
-	return json.RawMessage(`{"type":"object","properties":{"address":{"type":"string"},"username":{"type":"string"},"password":{"type":"string","writeOnly":true},"private_key":{"type":"string","writeOnly":true}}}`)
+	return json.RawMessage(`{"type":"object","properties":{"address":{"type":"string"},"username":{"type":"string"},"password":{"type":"string","writeOnly":true},"private_key":{"type":"string","writeOnly":true},"namespace":{"type":"string"},"kubeconfig":{"type":"string","writeOnly":true}}}`)
 }
 func (m machine) Limits() compute.Limits { return compute.Limits{} }
 func (m machine) Open(_ context.Context, settings json.RawMessage, _ compute.Env) (compute.Target, error) {
@@ -84,7 +85,7 @@ type server struct {
 	ws      workspace.Workspace
 }
 
-func newServer(t *testing.T) *server {
+func newServer(t *testing.T, others ...compute.Driver) *server {
 	t.Helper()
 	ctx, c, log := t.Context(), clock.System(), slog.New(slog.DiscardHandler)
 	db, err := store.Open(ctx, store.Config{URL: "sqlite:" + filepath.Join(t.TempDir(), "m.db"), Log: log, Clock: c})
@@ -99,7 +100,7 @@ func newServer(t *testing.T) *server {
 	s := &server{t: t, store: db, blobs: disk}
 	cas := blob.NewCAS(disk, db, c)
 	fl := fleet.New(fleet.Config{
-		Drivers:  []compute.Driver{machine{"ssh"}, machine{"local"}},
+		Drivers:  append([]compute.Driver{machine{"ssh"}, machine{"local"}}, others...),
 		Settings: func(ctx context.Context, id string) (fleet.Settings, error) { return s.control.Settings(ctx, id) },
 		Server:   "server", Log: log, Clock: c, Objects: cas,
 	})
@@ -122,6 +123,7 @@ func newServer(t *testing.T) *server {
 	must(t, err)
 	cfg := Config{
 		Control: s.control, Tracking: tracking.New(tracking.Config{Store: db, Blob: disk, Clock: c}), Blob: disk, CAS: cas, Auth: s.auth, Clock: c, Log: log,
+		Images:    registry.New(registry.Config{Store: db, Blob: disk, Clock: c}),
 		Metrics:   prometheus.NewRegistry(),
 		Workspace: func(context.Context) (workspace.Workspace, error) { return s.ws, nil },
 		Ready:     func(*http.Request) error { return nil }, Version: "test",

@@ -155,5 +155,7 @@ func TestAJobSeesNoSnapshotButThoseItKnows(t *testing.T) {
 	s.call("GET", "/content/v1.0"+wsPath+"/snapshots/latest/metadata", nil, as(token.Reveal()), onWayBack).want(200).has(map[string]any{"id": "00000000-0000-0000-0000-000000000000"})
 	s.call("POST", contentPath+"/"+snapshotID+"/zip", nil, as(token.Reveal()), onWayBack).want(200)
 	s.call("POST", contentPath+"/"+snapshotID+"/zip", nil, as(token.Reveal())).want(401)
-	s.call("POST", executionPath+"/snapshotrun?runId=exp_2", map[string]any{}, as(token.Reveal()), onWayBack).want(403)
+	for _, way := range []string{"snapshotrun", "localrun", "startrun"} {
+		s.call("POST", executionPath+"/"+way+"?runId=exp_2", map[string]any{"ParentRunId": "exp_1"}, as(token.Reveal()), onWayBack).want(403).has(map[string]any{"error.code": "JobsSubmitNoRuns"})
+	}
 }

@@ -46,6 +46,8 @@ func shapeOf(path string) string {
 		return `<Error><Code>`
 	case strings.HasPrefix(path, "/mlflow"):
 		return `"error_code"`
+	case strings.HasPrefix(path, "/v2"):
+		return `{"errors":[{"code":"`
 	}
 	return `{"error":{"code":"`
 }

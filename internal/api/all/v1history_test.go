@@ -182,22 +182,28 @@ func TestOlderClientsNeverSeeFinalizing(t *testing.T) {
 func TestOlderClientsStreamThePreparing(t *testing.T) {
 	s := newServer(t)
 	s.call("PUT", wsPath+"/jobs/j1", commandJob(map[string]any{"experimentName": "exp"})).want(201)
-	job := s.finish("j1", workspace.Preparing, "", nil)
 	logs := func(path string) map[string]any {
 		return s.call("GET", historyPath+path+"/details", nil).want(200).get("logFiles").(map[string]any)
 	}
+	if queued := logs("/experiments/exp/runs/j1"); len(queued) != 0 {
+		t.Errorf("azureml-core streams %v of a run that waits", queued)
+	}
+	job := s.finish("j1", workspace.Preparing, "", nil)
 	older, newer := logs("/experiments/exp/runs/j1"), logs("/runs/j1")
 	if _, early := older["user_logs/std_log.txt"]; early || len(newer) != 1 || newer["user_logs/std_log.txt"] == nil {
 		t.Errorf("to azureml-core %v, to azure-ai-ml %v", older, newer)
 	}
-	must(t, tracking.JobLog{Blob: s.blobs}.SealPreparing(t.Context(), job, strings.NewReader("Python 3.11 in place of 3.10\n")))
+	must(t, tracking.JobLog{Blob: s.blobs}.SealPreparing(t.Context(), job, strings.NewReader("by uv; warning: Python 3.11 in place of 3.10\n")))
 	s.finish("j1", workspace.Completed, "said\n", nil)
-	if got := s.call("GET", s.path(older["azureml-logs/20_preparing.txt"]), nil, as("")).want(200); got.Body.String() != "Python 3.11 in place of 3.10\n" {
+	if got := s.call("GET", s.path(older["azureml-logs/20_preparing.txt"]), nil, as("")).want(200); got.Body.String() != "by uv; warning: Python 3.11 in place of 3.10\n" {
 		t.Errorf("the log of preparing is %q", got.Body)
 	}
 	after := logs("/experiments/exp/runs/j1")
 	if after["user_logs/std_log.txt"] == nil || after["system_logs/preparing.txt"] == nil || after["azureml-logs/20_preparing.txt"] != nil {
 		t.Errorf("afterwards %v", after)
+	}
+	for _, path := range []string{"/experiments/exp/runs/j1", "/runs/j1"} {
+		s.call("GET", historyPath+path+"/details", nil).want(200).has(map[string]any{"warnings.0.message": "environment: Python 3.11 in place of 3.10", "warnings.1": nil})
 	}
 	s.call("GET", strings.Replace(s.path(older["azureml-logs/20_preparing.txt"]), "preparing.txt", "other.txt", 1), nil, as("")).want(404)
 }

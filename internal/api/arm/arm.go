@@ -21,10 +21,12 @@ type Config struct {
 	Assets     Assets
 	Datastores Datastores
 	Links      Links
-	Sign       func(authn.Signature) string
-	Operations *Operations
-	Clock      clock.Source
-	Tenant     string // id
+	// Connections are logins to registries of container images.
+	Connections Connections
+	Sign        func(authn.Signature) string
+	Operations  *Operations
+	Clock       clock.Source
+	Tenant      string // id
 	// DefaultCompute is what AmlCompute stands for when it names no other.
 	DefaultCompute string
 }
@@ -38,6 +40,7 @@ func Routes(cfg Config) []api.Route {
 	table = append(table, h.workspaceRoutes()...)
 	table = append(table, h.deploymentRoutes()...)
 	table = append(table, h.linkRoutes()...)
+	table = append(table, h.connectionRoutes()...)
 	table = append(table, h.computeRoutes()...)
 	table = append(table, h.providerRoutes()...)
 	table = append(table, h.jobRoutes()...)
@@ -62,7 +65,7 @@ func act(what string) string { return api.ActionWorkspaces + what }
 // list what they do not need; everything else says so.
 var absent = map[string]string{
 	"components": "components, which pipeline jobs need", "onlineEndpoints": "online endpoints", "batchEndpoints": "batch endpoints", "schedules": "schedules",
-	"connections": "connections", "featuresets": "feature sets", "featurestoreEntities": "feature store entities", "serverlessEndpoints": "serverless endpoints",
+	"featuresets": "feature sets", "featurestoreEntities": "feature store entities", "serverlessEndpoints": "serverless endpoints",
 }
 
 func (h handlers) absentRoutes() []api.Route {

@@ -205,6 +205,8 @@ func (h handlers) listKeys(w http.ResponseWriter, r *http.Request) error {
 			account["password"] = s.Reveal()
 		case "private_key":
 			account["privateKeyData"] = s.Reveal()
+		case "kubeconfig":
+			out["userKubeConfig"] = s.Reveal() // as an AKS cluster's keys have it
 		}
 	}
 	out["settings"] = plain

@@ -3,9 +3,11 @@ package arm
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 
 	"github.com/moorage-ml/moorage/internal/api"
 	"github.com/moorage-ml/moorage/internal/api/attach"
+	"github.com/moorage-ml/moorage/internal/control"
 	"github.com/moorage-ml/moorage/internal/store"
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
@@ -44,6 +46,9 @@ func (h handlers) computeView(r *http.Request, row store.Compute) api.Object {
 	outer.Fill("disableLocalAuth", false)
 	present(inner, needed[outer.Text("computeType")]...)
 	h.known(inner, row)
+	if same(outer.Text("computeType"), "Kubernetes") && row.State == store.ComputeSucceeded {
+		cluster(inner, row)
+	}
 	outer.Set("properties", inner)
 	doc.Set("properties", outer)
 	doc.Fill("location", place.Location)
@@ -107,4 +112,48 @@ func (h handlers) known(inner api.Object, row store.Compute) {
 	if settings := api.AsObject(row.Settings); len(settings) > 0 {
 		inner.Set("settings", settings)
 	}
+}
+
+// cluster shows of a Kubernetes cluster what Azure's clients look for: the namespace, and what instance types mean
+// (azureml-v2.md §5). What the settings say is what counts, whoever wrote the document.
+func cluster(inner api.Object, row store.Compute) {
+	if namespace := api.AsObject(row.Settings).Text("namespace"); namespace != "" {
+		inner.Set("namespace", namespace)
+	}
+	types, usual, err := control.InstanceTypes(row)
+	if err != nil || len(types) == 0 { // what cannot be read has no meaning for jobs either
+		delete(inner, "instanceTypes")
+		return
+	}
+	shown := map[string]any{}
+	for name, t := range types {
+		shown[name] = instanceView(t)
+	}
+	inner.Set("instanceTypes", shown)
+	if usual != "" {
+		inner.Set("defaultInstanceType", usual)
+	}
+}
+
+// instanceView is an instance type in Azure's words. Its quantities are texts there.
+func instanceView(t control.InstanceType) map[string]any {
+	quantities := func(cpus float64, memory int64) map[string]string {
+		q := map[string]string{}
+		if cpus > 0 {
+			q["cpu"] = strconv.FormatFloat(cpus, 'f', -1, 64)
+		}
+		if memory > 0 {
+			q["memory"] = strconv.FormatInt(memory, 10)
+		}
+		return q
+	}
+	requests, limits := quantities(t.CPUs, t.Memory), quantities(t.CPULimit, t.MemoryLimit)
+	if t.GPUs > 0 {
+		limits["nvidia.com/gpu"] = strconv.Itoa(t.GPUs)
+	}
+	view := map[string]any{"resources": map[string]any{"requests": requests, "limits": limits}}
+	if len(t.Selector) > 0 {
+		view["nodeSelector"] = t.Selector
+	}
+	return view
 }

@@ -31,7 +31,7 @@ func Request(body json.RawMessage, kinds []control.KindInfo, defaultCompute stri
 	}
 	req := control.AttachRequest{Kind: kindOf(computeType)}
 	if strings.EqualFold(computeType, "AKS") {
-		req.Kind = "kubernetes"
+		req.Kind = kubernetes
 	}
 	req.ResourceID = outer.Text("resourceId")
 	i := slices.IndexFunc(kinds, func(k control.KindInfo) bool { return k.Kind == req.Kind })
@@ -43,7 +43,7 @@ func Request(body json.RawMessage, kinds []control.KindInfo, defaultCompute stri
 		req.Doc = withoutSettings(doc)
 		return req, nil
 	}
-	settings := settingsOf(inner)
+	settings := settingsOf(inner, req.Kind)
 	req.Address = address(settings.Text("address"), inner, req.ResourceID, req.Kind)
 	_ = json.Unmarshal(inner["sshPort"], &req.Port) // another type is as good as none
 	delete(settings, "address")
@@ -53,13 +53,16 @@ func Request(body json.RawMessage, kinds []control.KindInfo, defaultCompute stri
 	return req, nil
 }
 
-// settingsOf gives the driver's settings in a body, with the account that Azure's clients write beside them.
-func settingsOf(inner api.Object) api.Object {
+// settingsOf gives the driver's settings in a body, with what Azure's clients write beside them.
+func settingsOf(inner api.Object, kind string) api.Object {
 	settings, account := inner.Child("settings"), inner.Child("administratorAccount")
 	for from, to := range map[string]string{"username": "username", "password": "password", "privateKeyData": "private_key", "passphrase": "passphrase"} {
 		if account.Text(from) != "" {
 			settings.Set(to, account.Text(from))
 		}
+	}
+	if kind == kubernetes {
+		clusterSettings(settings, inner)
 	}
 	return settings
 }
@@ -147,16 +150,11 @@ func unknownKind(computeType string, kinds []control.KindInfo) error {
 }
 
 // withoutSettings gives the document of a compute whose kind has no driver, and so no schema to say what of its settings
-// is a secret: none is kept. An AKS cluster's certificate comes with its key.
+// is a secret: none is kept.
 func withoutSettings(doc api.Object) json.RawMessage {
 	outer := doc.Child("properties")
 	inner := outer.Child("properties")
 	delete(inner, "settings")
-	if inner.Has("sslConfiguration") {
-		ssl := inner.Child("sslConfiguration")
-		delete(ssl, "key")
-		inner.Set("sslConfiguration", ssl)
-	}
 	out := maps.Clone(doc)
 	outer.Set("properties", inner)
 	out.Set("properties", outer)
@@ -172,7 +170,7 @@ func Update(row store.Compute, body json.RawMessage, kinds []control.KindInfo) (
 	change := api.AsObject(body)
 	outer := change.Child("properties")
 	inner := outer.Child("properties")
-	settings := settingsOf(inner)
+	settings := settingsOf(inner, row.Kind)
 	if given := settings.Text("address"); given != "" {
 		settings.Set("address", address(given, inner, "", row.Kind))
 	}
@@ -200,7 +198,7 @@ func merge(doc, change json.RawMessage) json.RawMessage {
 // secretFields are fields that hold secrets in bodies of Azure's clients, whatever the kind.
 var secretFields = []string{
 	"password", "privateKeyData", "private_key", "passphrase", "databricksAccessToken", "access_token", "accessToken", "adminUserPassword", "accountKey", "account_key",
-	"clientSecret", "client_secret", "sasToken", "secret", "token",
+	"clientSecret", "client_secret", "sasToken", "secret", "token", "kubeconfig", "relayConnectionString", "serviceBusConnectionString",
 }
 
 // withoutSecrets gives the document without fields that hold secrets: those known by name, and those that the kind's
@@ -219,7 +217,7 @@ func withoutSecrets(doc api.Object, kind control.KindInfo) json.RawMessage {
 			}
 		}
 	}
-	return strip(doc.JSON(), names)
+	return strip(withoutCertificateKey(doc).JSON(), names)
 }
 
 func strip(doc json.RawMessage, names []string) json.RawMessage {

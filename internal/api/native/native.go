@@ -18,6 +18,7 @@ type Config struct {
 	Computes  Computes
 	Snapshots Snapshots
 	Garbage   Garbage
+	Builds    Builds
 	Auth      api.Authenticator
 	Sign      func(authn.Signature) string
 	Clock     clock.Source
@@ -47,6 +48,7 @@ func Routes(cfg Config) []api.Route {
 	table = append(table, h.jobRoutes()...)
 	table = append(table, h.snapshotRoutes()...)
 	table = append(table, h.garbageRoutes()...)
+	table = append(table, h.buildRoutes()...)
 	for i := range table {
 		table[i].Dialect = api.ARM{}
 	}

@@ -296,9 +296,16 @@ func keepText(text []byte, into any, raw *json.RawMessage) error {
 // problem reads the error of an answer.
 func problem(resp *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	var body struct{ Error armError }
+	var body struct {
+		Error  armError
+		Errors []armError // of the image registry, which has a shape of its own
+	}
 	p := &workspace.Problem{}
-	if json.Unmarshal(text, &body) == nil && body.Error.Message != "" {
+	understood := json.Unmarshal(text, &body) == nil
+	if len(body.Errors) > 0 {
+		body.Error = body.Errors[0]
+	}
+	if understood && body.Error.Message != "" {
 		*p = body.Error.problem()
 	} else {
 		p.Code = strings.ReplaceAll(http.StatusText(resp.StatusCode), " ", "")

@@ -36,6 +36,15 @@ type ErrorEntry struct {
 // Problem is the entry as a problem.
 func (e ErrorEntry) Problem() workspace.Problem { return e.Error.problem() }
 
+// Address is where an attached compute is; "" for an alias.
+func (c *Compute) Address() string {
+	var inner struct {
+		Address string `json:"address"`
+	}
+	_ = json.Unmarshal(c.Properties.Inner, &inner) // without an object there is no address
+	return inner.Address
+}
+
 // UnmarshalJSON keeps the text beside the fields.
 func (c *Compute) UnmarshalJSON(b []byte) error {
 	type plain Compute

@@ -52,7 +52,8 @@ var typeFields = map[string][]string{
 		"size", "tier", "min_instances", "max_instances", "idle_time_before_scale_down", "ssh_public_access_enabled", "ssh_settings", "network_settings",
 		"enable_node_public_ip", "alias",
 	},
-	"kubernetes":      {"namespace", "properties"},
+	"kubernetes":      append([]string{"namespace", "properties", "image", "kubeconfig_file"}, ourCompute...),
+	"docker":          append([]string{"image", "tls"}, ourCompute...),
 	"synapsespark":    {"node_family", "node_size", "node_count", "spark_version", "scale_settings", "auto_pause_settings"},
 	"computeinstance": {"size", "ssh_settings", "network_settings", "schedules", "idle_time_before_shutdown_minutes", "setup_scripts"},
 	"databricks":      append([]string{"access_token", "workspace_url"}, ourCompute...),
@@ -87,6 +88,9 @@ func ParseCompute(d *Document) (*Compute, error) {
 		body["tags"] = v
 	}
 	if id := o.child("identity", "type", "user_assigned_identities", "principal_id", "tenant_id"); id.n != nil {
+		if kind == "kubernetes" {
+			r.warn(id.n.Line, id.n.Column, "Ignored", `"identity" has no meaning here: a cluster is entered by its kubeconfig or by the server's own service account`, "leave it out, or keep it for Azure")
+		}
 		body["identity"] = map[string]any{"type": id.choice("type", map[string]string{"system_assigned": "SystemAssigned", "user_assigned": "UserAssigned"})}
 	}
 	switch kind {
@@ -95,16 +99,9 @@ func ParseCompute(d *Document) (*Compute, error) {
 	case "amlcompute", "computeinstance":
 		outer["properties"] = cluster(o)
 	case "kubernetes":
-		inner := map[string]any{"namespace": "default"}
-		if v := o.get("properties"); v != nil && v.Kind == Map {
-			for _, f := range v.Fields {
-				inner[f.Key] = f.Value.Any()
-			}
-		}
-		if v := o.text("namespace"); v != "" {
-			inner["namespace"] = v
-		}
-		outer["properties"] = inner
+		outer["properties"] = distinct(o, k8s(o))
+	case "docker":
+		outer["properties"] = distinct(o, map[string]any{"settings": engine(o)})
 	case "synapsespark":
 	default:
 		outer["properties"] = distinct(o, map[string]any{"settings": driverSettings(o)})

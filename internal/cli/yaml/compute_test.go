@@ -10,8 +10,48 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// twoContexts is a kubeconfig of which one context shall leave the machine.
+const twoContexts = `
+current-context: red
+contexts: [{name: blue, context: {cluster: b, user: u}}, {name: red, context: {cluster: r, user: v}}]
+clusters: [{name: b, cluster: {server: "https://b", certificate-authority: id}}, {name: r, cluster: {server: "https://r"}}]
+users: [{name: u, user: {token: t}}, {name: v, user: {exec: {command: kubelogin}}}]
+`
+
+func TestIdentityOfAClusterIsIgnoredWithAWord(t *testing.T) {
+	doc, err := Parse([]byte("type: kubernetes\nresource_id: /x\nidentity: {type: system_assigned}"), "c.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := ParseCompute(doc)
+	if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0].Message, "identity") {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+func TestProgramsOfAKubeconfigAreRefusedBeforeTheyLeave(t *testing.T) {
+	dir := folder(t, map[string]string{"config": twoContexts})
+	doc, err := Parse([]byte("type: kubernetes\nkubeconfig_file: config"), filepath.Join(dir, "c.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseCompute(doc); err == nil || !strings.Contains(err.Error(), "kubelogin") || !strings.Contains(err.Error(), "KUBECONFIG") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestKindsAreToldByTheAddress(t *testing.T) {
+	for address, want := range map[string]string{
+		"kubeconfig://c": "kubernetes", "incluster://": "kubernetes", "docker+ssh://h": "docker", "docker+unix:///s": "docker", "slurm+ssh://h": "batch", "ssh://h": "ssh", "https://h": "", "h": "",
+	} {
+		if got := KindOf(address); got != want {
+			t.Errorf("%s: %q, want %q", address, got, want)
+		}
+	}
+}
+
 func TestComputeBecomesTheBodyThatAzuresClientSends(t *testing.T) {
-	dir := folder(t, map[string]string{"id": "KEY", "pass": "word\n"})
+	dir := folder(t, map[string]string{"id": "KEY", "pass": "word\n", "config": twoContexts})
 	for _, tc := range []struct{ name, text, want string }{
 		{"vm", "type: virtualmachine\nname: vm\nresource_id: /subscriptions/s/vm1\nssh_settings: {admin_username: bob, ssh_private_key_file: id}", `{"properties":{
 			"computeType":"VirtualMachine","resourceId":"/subscriptions/s/vm1","properties":{"sshPort":22,"administratorAccount":{"username":"bob","privateKeyData":"KEY"}}}}`},
@@ -25,8 +65,15 @@ func TestComputeBecomesTheBodyThatAzuresClientSends(t *testing.T) {
 		{"local", "type: local\nslots: 1\nfolder: /x", `{"properties":{"computeType":"Local","properties":{"settings":{"slots":1,"folder":"/x"}}}}`},
 		{"amlcompute", "type: AmlCompute\nsize: S\ntier: low_priority\nmax_instances: 3\nalias: gpu", `{"properties":{"computeType":"AmlCompute","properties":{"vmSize":"S","vmPriority":"LowPriority",
 			"alias":"gpu","scaleSettings":{"minNodeCount":0,"maxNodeCount":3}}}}`},
-		{"kubernetes", "type: kubernetes\nresource_id: kubeconfig://c\nnamespace: ml\nproperties: {x: 1}\nidentity: {type: system_assigned}", `{"identity":{"type":"SystemAssigned"},
+		{"kubernetes", "type: kubernetes\nresource_id: kubeconfig://c\nnamespace: ml\nproperties: {x: 1}\n", `{
 			"properties":{"computeType":"Kubernetes","resourceId":"kubeconfig://c","properties":{"namespace":"ml","x":1}}}`},
+		{"kubernetes with a kubeconfig", "type: kubernetes\nresource_id: kubeconfig://blue\nkubeconfig_file: ./config\nimage: python:3.12\ngpus: 1", `{"properties":{"computeType":"Kubernetes","resourceId":"kubeconfig://blue",
+			"properties":{"settings":{"address":"kubeconfig://blue","image":"python:3.12","gpus":1,"kubeconfig":"{\"apiVersion\":\"v1\",\"clusters\":[{\"cluster\":{\"certificate-authority-data\":\"S0VZ\",\"server\":\"https://b\"},\"name\":\"b\"}],\"contexts\":[{\"context\":{\"cluster\":\"b\",\"user\":\"u\"},\"name\":\"blue\"}],\"current-context\":\"blue\",\"kind\":\"Config\",\"users\":[{\"name\":\"u\",\"user\":{\"token\":\"t\"}}]}"}}}}`},
+		{"kubernetes without a namespace", "type: kubernetes\naddress: incluster://", `{"properties":{"computeType":"Kubernetes","properties":{"namespace":"default","settings":{"address":"incluster://"}}}}`},
+		{"docker over ssh", "type: docker\naddress: docker+ssh://bob@h\nimage: python:3.12\nssh_settings: {ssh_private_key_file: id}", `{"properties":{"computeType":"Docker","properties":{"settings":{
+			"address":"docker+ssh://bob@h","image":"python:3.12","private_key":"KEY"}}}}`},
+		{"docker over tls", "type: docker\naddress: docker+tcp://h:2376\ntls: {ca_file: id, cert_file: ./id, key_file: id}", `{"properties":{"computeType":"Docker","properties":{"settings":{
+			"address":"docker+tcp://h:2376","ca":"KEY","cert":"KEY","key":"KEY"}}}}`},
 		{"synapse", "type: synapsespark\nresource_id: r", `{"properties":{"computeType":"SynapseSpark","resourceId":"r"}}`},
 		{"databricks", "type: databricks\nworkspace_url: u\naccess_token: t", `{"properties":{"computeType":"Databricks","properties":{"settings":{"workspace_url":"u","access_token":"t"}}}}`},
 		{"batch", "type: batch\naddress: slurm+ssh://login\npool: p", `{"properties":{"computeType":"Batch","properties":{"settings":{"address":"slurm+ssh://login","pool":"p"}}}}`},
@@ -67,6 +114,9 @@ func TestComputeFaultsAreTold(t *testing.T) {
 		{"type: ssh\nssh_settings: {ssh_private_key_file: nowhere}", "nowhere cannot be read: no such file or directory"},
 		{"type: ssh\nslots: many", `"slots" must be a whole number, not "many"`},
 		{"type: ssh\nsettings: [1]", `"settings" must be a map`},
+		{"type: kubernetes\nkubeconfig_file: nowhere", "nowhere cannot be read: no such file or directory"},
+		{"type: kubernetes\naddress: ssh://h\nkubeconfig_file: x", "not with ssh://h"},
+		{"type: docker\ntls: {ca_file: nowhere}", "nowhere cannot be read"},
 	} {
 		doc, err := Parse([]byte(tc.text), filepath.Join(t.TempDir(), "c.yml"))
 		if err != nil {

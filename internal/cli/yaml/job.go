@@ -210,6 +210,9 @@ func resources(o object, p map[string]any) {
 			wire[name] = v
 		}
 	}
+	if args := res.get("docker_args"); args != nil {
+		o.r.warn(args.Line, args.Column, "Ignored", `of "docker_args" only --shm-size, --memory and --cpus are heeded`, "the job's property moorage.note tells what was not used")
+	}
 	if args := res.get("docker_args"); args != nil && args.Kind == List {
 		wire["dockerArgsList"] = res.list("docker_args")
 	} else if args != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/moorage-ml/moorage/internal/compute/batch"
 	"github.com/moorage-ml/moorage/internal/compute/docker"
 	"github.com/moorage-ml/moorage/internal/compute/internal/kept"
+	"github.com/moorage-ml/moorage/internal/compute/kubernetes"
 	"github.com/moorage-ml/moorage/internal/compute/local"
 	"github.com/moorage-ml/moorage/internal/compute/ssh"
 )
@@ -19,6 +20,7 @@ func Drivers() []compute.Driver {
 		local.Driver{},
 		ssh.Driver{},
 		docker.Driver{},
+		kubernetes.Driver{},
 		batch.Driver{Machines: map[string]func(json.RawMessage, compute.Env) (kept.Options, error){"ssh": ssh.Machine, "local": local.Machine}},
 	}
 }

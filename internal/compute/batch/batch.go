@@ -86,7 +86,7 @@ func (Driver) Schema() json.RawMessage { return json.RawMessage(schema) }
 
 // Limits says that nodes cannot reach the server through the login node yet, and that devices are not asked for.
 func (Driver) Limits() compute.Limits {
-	return compute.Limits{NoWayBack: true, NoGPUs: true, Experimental: true}
+	return compute.Limits{NoNodes: true, NoWayBack: true, NoGPUs: true, Experimental: true}
 }
 
 const (

@@ -38,10 +38,15 @@ type Options struct {
 	Folder func(place string) string
 	// Processes tells that the exam sees the target's processes in its own /proc.
 	Processes bool
+	// Image and OtherImage, if not empty, are images in which jobs of the target can run, at hand or to be had by it. Both
+	// have a POSIX shell with the usual programs, and bash. In OtherImage alone the variable EXAM_IMAGE is set, to "other".
+	Image, OtherImage string
+	// Nodes tells that the target under examination can run a job on two nodes.
+	Nodes bool
 	// NoShell, if not empty, is why jobs cannot run a POSIX shell; then only the cases that need none are asked, in the
 	// words echo, sleep and exit.
 	NoShell string
-	// Skip has reasons, by the name of a case, or by one of the words "unreachable", "refused", "gpus".
+	// Skip has reasons, by the name of a case, or by one of the words "unreachable", "refused", "gpus", "image".
 	Skip map[string]string
 }
 
@@ -56,6 +61,7 @@ const (
 	unreachable
 	refused
 	gpus
+	image
 )
 
 type examCase struct {
@@ -119,6 +125,16 @@ func cases() []examCase {
 		{"DialReachesAPortOfTheJob", shell, Want{}, dialReaches},
 		{"EnvironmentIsMadeOnce", shell, Want{}, environmentOnce},
 		{"FailingStepFailsTheJobInItsOwnWords", shell, Want{}, stepFails},
+		{"RanksFindEachOther", shell, Want{}, ranksFindEachOther},
+		{"FailingRankEndsAll", shell, Want{}, failingRankEndsAll},
+		{"NodesAreOneJobOrRefused", shell, Want{}, nodesAreOneJob},
+		{"ImageIsWhatTheJobSees", shell | image, Want{}, imageIsSeen},
+		{"ImageThatIsMissingIsSaid", shell | image, Want{}, imageIsMissing},
+		{"JobInAnImageGetsItsGrace", shell | image, Want{}, imageGetsItsGrace},
+		{"JobInAnImageKeepsItsSecrets", shell | image, Want{}, imageKeepsSecrets},
+		{"JobInAnImageReachesTheServer", shell | image, Want{}, imageReachesTheServer},
+		{"EnvironmentIsMadeInTheImage", shell | image, Want{}, imageMakesItsEnvironment},
+		{"MemoryOverItsLimitIsSaid", shell | image, Want{}, imageRunsOutOfMemory},
 		{"RemoveAllLeavesNothing", folder | shell, Want{}, removeAllLeavesNothing},
 	}
 }
@@ -131,7 +147,7 @@ func Run(t *testing.T, open Opener, opts Options) {
 			opts.Many = 1000
 		}
 	}
-	known := map[string]bool{"unreachable": true, "refused": true, "gpus": true}
+	known := map[string]bool{"unreachable": true, "refused": true, "gpus": true, "image": true}
 	t.Run("Exam", func(t *testing.T) { // holds the parallel cases, so that Run returns after them
 		for _, c := range cases() {
 			known[c.name] = true
@@ -166,6 +182,10 @@ func (o Options) reason(c examCase) string {
 		return o.Skip["refused"]
 	case has(gpus) && o.Skip["gpus"] != "":
 		return o.Skip["gpus"]
+	case has(image) && o.Skip["image"] != "":
+		return o.Skip["image"]
+	case has(image) && (o.Image == "" || o.OtherImage == ""):
+		return "the target under examination offers no images"
 	case has(shared) && o.Shared == "":
 		return "no folder is shared between jobs and the exam"
 	case has(folder) && o.Folder == nil:

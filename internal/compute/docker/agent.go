@@ -114,10 +114,13 @@ func (a *agents) mark(id string, on bool) bool {
 	return true
 }
 
+// supervisor is the program of the container's first process, whichever keeper that was.
+const supervisor = "/proc/1/exe"
+
 // dialAgent starts an agent in a running container.
 func (t *Target) dialAgent(ctx context.Context, id string) (*keeper.Client, error) {
 	e, err := t.engine.ExecCreate(ctx, id, client.ExecCreateOptions{
-		User: "0:0", AttachStdin: true, AttachStdout: true, AttachStderr: true, Cmd: []string{program, "agent", "--root", folder},
+		User: "0:0", AttachStdin: true, AttachStdout: true, AttachStderr: true, Cmd: []string{supervisor, "agent", "--root", folder},
 	})
 	if err != nil {
 		return nil, err

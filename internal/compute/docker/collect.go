@@ -28,7 +28,7 @@ func (t *Target) Collect(ctx context.Context, job compute.Handle, out compute.Ou
 		switch {
 		case err != nil:
 			return err
-		case found && b.canceled():
+		case found && b.verdict() != nil:
 			return nil
 		case !found || b.made():
 			return unknown(job.Key)
@@ -71,6 +71,9 @@ func file(f keeper.File) compute.File {
 func (t *Target) unpack(ctx context.Context, id string, key compute.Key, out compute.Outputs) error {
 	dir := t.layout(key).Dir()
 	spec, err := t.read(ctx, id, path.Join(dir, keeper.SpecFile))
+	if errors.Is(err, fs.ErrNotExist) { // it never came to a command
+		return unknown(key)
+	}
 	if err != nil {
 		return t.failed(ctx, err)
 	}

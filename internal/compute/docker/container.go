@@ -20,12 +20,21 @@ const (
 	labelEpoch    = "moorage.epoch"
 	labelWayBack  = "moorage.wayback"  // the job talks to the server
 	labelCanceled = "moorage.canceled" // a tombstone
+	labelPulling  = "moorage.pulling"  // a mark, and the image
+	labelExit     = "moorage.exit"     // how the job failed before its container could be made
+	labelFolder   = "moorage.folder"   // on a job's own volume: the attachment. Such volumes are many, and not listed with the others
+	labelMemory   = "moorage.memory"   // the job's limit, bytes
+	labelStore    = "moorage.store"    // on a volume that holds objects, and on a job's container which of them it has
 )
 
 // name is the container's: the job's lock. Ids are plain words, so it is a legal one.
 func (t *Target) name(key compute.Key) string {
 	return "moorage." + t.env.Server + "." + t.env.Compute + "." + key.String()
 }
+
+func (t *Target) markName(key compute.Key) string { return t.name(key) + ".mark" }
+
+func (t *Target) attachment() string { return t.env.Server + "." + t.env.Compute }
 
 func (t *Target) labels() map[string]string {
 	return map[string]string{labelServer: t.env.Server, labelCompute: t.env.Compute}
@@ -45,7 +54,10 @@ type box struct {
 
 func (b box) canceled() bool { return b.labels[labelCanceled] != "" }
 
-// made tells that it was created and never started: a tombstone, or a submit under way or broken off.
+// isMark tells that it stands beside the job's name, see note.go.
+func (b box) isMark() bool { return b.labels[labelPulling] != "" }
+
+// made tells that it was created and never started: a note, or a submit under way or broken off.
 func (b box) made() bool { return b.state == container.StateCreated }
 
 func (b box) alive() bool {
@@ -62,20 +74,26 @@ func (b box) epoch() int64 {
 	return n
 }
 
-// list gives all containers of this attachment, by key. It is one call.
-func (t *Target) list(ctx context.Context) (map[string]box, error) {
+// list gives all containers of this attachment, by key, and marks apart. It is one call.
+func (t *Target) list(ctx context.Context) (jobs, marks map[string]box, err error) {
 	if err := t.open(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r, err := t.engine.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: t.filter()})
 	if err != nil {
-		return nil, t.failed(ctx, err)
+		return nil, nil, t.failed(ctx, err)
 	}
-	out := make(map[string]box, len(r.Items))
+	jobs, marks = make(map[string]box, len(r.Items)), map[string]box{}
 	for _, c := range r.Items {
-		out[c.Labels[labelKey]] = box{id: c.ID, state: c.State, labels: c.Labels, created: c.Created}
+		b := box{id: c.ID, state: c.State, labels: c.Labels, created: c.Created}
+		switch key := c.Labels[labelKey]; {
+		case b.isMark():
+			marks[key] = b
+		case key != "":
+			jobs[key] = b
+		}
 	}
-	return out, nil
+	return jobs, marks, nil
 }
 
 // find gives a job's container, and whether there is one.

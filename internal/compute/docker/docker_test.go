@@ -130,7 +130,7 @@ func (d *door) shut() {
 }
 
 func TestDockerPassesTheExam(t *testing.T) {
-	e := engine.StartDocker(t)
+	e := engine.StartDockerWith(t, engine.DockerOptions{GPUs: true})
 	keeper := keeperProgram(t)
 	var mu sync.Mutex
 	doors := map[string]*door{}
@@ -148,13 +148,13 @@ func TestDockerPassesTheExam(t *testing.T) {
 		if slots == 0 {
 			slots = 4
 		}
-		s := Settings{Address: "docker+unix://" + at(w.Place).path, Image: e.Image, Slots: slots, Network: "none"}
+		s := Settings{Address: "docker+unix://" + at(w.Place).path, Image: e.Image, Slots: slots, Network: "none", GPUs: w.GPUs}
 		return Driver{Slots: "moorage.slots." + w.Place}.Open(ctx, settings(t, s), env)
 	}
 	computetest.Run(t, open, computetest.Options{
 		Limits:    Driver{}.Limits(),
 		Many:      40, // each is a container
-		Processes: true,
+		Processes: true, Image: e.Image, OtherImage: e.Other,
 		Outage: func(t *testing.T, place string, down bool) {
 			d := at(place)
 			d.shut()
@@ -163,10 +163,9 @@ func TestDockerPassesTheExam(t *testing.T) {
 			}
 		},
 		Skip: map[string]string{
-			"refused":                    "the engine is started by root, who may use every socket",
-			"DialReachesAPortOfTheJob":   "the test's image has no Python",
-			"InputIsFetchedByTheTarget":  "the test's containers have no network",
-			"SameSnapshotServesManyJobs": "every container gets its own copy of the snapshot",
+			"refused":                   "the engine is started by root, who may use every socket",
+			"DialReachesAPortOfTheJob":  "the test's image has no Python",
+			"InputIsFetchedByTheTarget": "the test's containers have no network",
 		},
 	})
 }

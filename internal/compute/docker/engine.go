@@ -23,11 +23,16 @@ func (t *Target) failed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if _, ok := errors.AsType[*compute.Error](err); ok {
-		return err
+	if e, ok := errors.AsType[*compute.Error](err); ok {
+		return e
 	}
 	if _, ok := errors.AsType[*keeper.Fault](err); ok { // of an agent in a container
 		return kept.Failed(ctx, err)
+	}
+	if t.way.why != nil {
+		if e := t.way.why(err); e != nil {
+			return e
+		}
 	}
 	e := &compute.Error{Kind: compute.ErrUnreachable, Err: err, Problem: workspace.Problem{
 		Class: workspace.Unavailable, Code: "EngineFailed", Message: "the Docker engine could not do it", Cause: err.Error(),
@@ -36,10 +41,10 @@ func (t *Target) failed(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission) || errdefs.IsPermissionDenied(err) || errdefs.IsUnauthorized(err):
 		e.Kind = compute.ErrDenied
-		e.Problem.Class, e.Problem.Code, e.Problem.Message = workspace.Denied, "EngineDenied", "the Docker engine's socket "+t.socket+" may not be used"
+		e.Problem.Class, e.Problem.Code, e.Problem.Message = workspace.Denied, "EngineDenied", "the Docker engine at "+t.way.at+" may not be used"
 		e.Problem.Mend = "let the server's user use it, e.g. with usermod -aG docker USER, and start the server again"
 	case client.IsErrConnectionFailed(err) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist):
-		e.Problem.Code, e.Problem.Message = "EngineUnreachable", "the Docker engine does not answer at "+t.socket
+		e.Problem.Code, e.Problem.Message = "EngineUnreachable", "the Docker engine does not answer at "+t.way.at
 		e.Problem.Mend = "start the engine, e.g. with systemctl start docker; the records of its jobs stay in their containers"
 	case errdefs.IsInvalidArgument(err):
 		e.Kind, e.Problem.Class = compute.ErrInvalid, workspace.Invalid

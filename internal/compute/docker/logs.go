@@ -28,11 +28,16 @@ func (t *Target) Logs(ctx context.Context, job compute.Handle, q compute.LogQuer
 		if err := pause(ctx, again); err != nil {
 			return next, err
 		}
+		if p := t.preparations.of(job.Key); p != nil && !p.almost(ctx) { // after it, all is in the container
+			if next, err = t.preparingLog(ctx, p, q, next, to); err != nil || !q.Follow {
+				return next, err
+			}
+		}
 		b, found, err := t.find(ctx, job.Key)
 		switch {
 		case err != nil:
 			return next, err
-		case !found || b.made() && !b.canceled():
+		case !found || b.made() && b.verdict() == nil:
 			return next, unknown(job.Key)
 		case b.canceled():
 			return next, nil
@@ -58,6 +63,25 @@ func (t *Target) Logs(ctx context.Context, job compute.Handle, q compute.LogQuer
 		// The agent ends with the container, perhaps before it has sent the rest. Otherwise it is asked again.
 	}
 	return next, t.busy(job.Key)
+}
+
+// preparingLog reads the log of a job whose image is pulled, with follow until its container has taken over.
+func (t *Target) preparingLog(ctx context.Context, p *preparing, q compute.LogQuery, from int64, to *sink) (int64, error) {
+	if q.Stream == "prepare" {
+		next, err := p.pull.log.copyTo(ctx, from, q.Follow, to)
+		if err != nil {
+			return next, err
+		}
+		from = next
+	}
+	if q.Follow {
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return from, context.Cause(ctx)
+		}
+	}
+	return from, nil
 }
 
 // pushed reads a log by an agent beside the job.

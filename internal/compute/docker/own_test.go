@@ -36,7 +36,18 @@ type bench struct {
 // attach opens an attachment of its own.
 func (b bench) attach(t *testing.T, change func(*Settings, *compute.Env)) *Target {
 	t.Helper()
-	s := Settings{Address: "docker+unix://" + b.Socket, Image: b.Image, Slots: 4, Network: "none"}
+	return b.at(t, "docker+unix://"+b.Socket, func(s *Settings, env *compute.Env) {
+		s.Image = b.Image
+		if change != nil {
+			change(s, env)
+		}
+	})
+}
+
+// at opens an attachment at an address.
+func (b bench) at(t *testing.T, address string, change func(*Settings, *compute.Env)) *Target {
+	t.Helper()
+	s := Settings{Address: address, Slots: 4, Network: "none"}
 	env := compute.Env{
 		Server: "server", Compute: strings.ToLower(clock.System().NewID()), Clock: clock.System(), Objects: &computetest.Objects{}, Keeper: b.keeper,
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
@@ -108,6 +119,19 @@ func TestOnOneEngine(t *testing.T) {
 		{"SubmitThatWasBrokenOffIsTakenOver", brokenIsTakenOver},
 		{"SubmitUnderWayIsStoppedByACancel", cancelStopsSubmit},
 		{"MissingImageIsNamed", imageIsNamed},
+		{"ImageIsPulledOnceForAllWhoWantIt", imageIsPulled},
+		{"CancelEndsAPull", cancelEndsPull},
+		{"PullIsTakenUpAfterARestart", pullIsTakenUp},
+		{"CancelByAnotherServerEndsAPull", canceledElsewhere},
+		{"FailedPullIsSaidInTheRegistrysWords", failedPullIsSaid},
+		{"JobWithoutAnImageIsRefused", noImageIsRefused},
+		{"OnlyChangesAreSent", onlyChangesAreSent},
+		{"RemovedStoreIsMadeAnew", removedStoreIsMadeAnew},
+		{"LostObjectIsSentAnew", lostObjectIsSentAnew},
+		{"FullStoreIsFollowedByANewOne", fullStoreIsFollowed},
+		{"JobsThatSendTheSameAtOnceFindItWhole", manyAtOnce},
+		{"ResourcesAreGiven", resourcesAreGiven},
+		{"MemoryOverTheLimitIsSaid", memoryRunsOut},
 		{"PortOfAJobIsReached", portIsReached},
 		{"JobsGoOnWhileTheEngineIsDead", engineDies}, // last: the others need it
 	} {
@@ -176,8 +200,8 @@ func releaseLeavesNothing(t *testing.T, b bench) {
 	if err := target.Release(t.Context(), h, 1); err != nil { // the very moment after its end was told
 		t.Fatal(err)
 	}
-	if boxes, err := target.list(t.Context()); err != nil || len(boxes) != 0 {
-		t.Errorf("after release there are %v, %v", boxes, err)
+	if boxes, marks, err := target.list(t.Context()); err != nil || len(boxes)+len(marks) != 0 {
+		t.Errorf("after release there are %v %v, %v", boxes, marks, err)
 	}
 }
 
@@ -228,6 +252,8 @@ func killedIsLost(t *testing.T, b bench) {
 	target := b.attach(t, nil)
 	h := submit(t, target, job(target, "echo begun; sleep 60"))
 	until(t, target, h, compute.Running)
+	// A job is said to run a moment before its command does.
+	engine.Eventually(t, waitLimit, "the command's first line", func() bool { return logOf(t, target, h) == "begun\n" })
 	if _, err := target.engine.ContainerKill(t.Context(), target.name(h.Key), client.ContainerKillOptions{Signal: "SIGKILL"}); err != nil {
 		t.Fatal(err)
 	}
@@ -253,9 +279,7 @@ func brokenIsTakenOver(t *testing.T, b bench) {
 	})
 	for _, epoch := range []int64{1, 2} { // of the same lease, and of an older one
 		j := job(target, "echo once")
-		if _, err := target.create(t.Context(), withEpoch(j, 1)); err != nil {
-			t.Fatal(err)
-		}
+		halfMade(t, target, withEpoch(j, 1))
 		h := submit(t, target, withEpoch(j, epoch))
 		if s := until(t, target, h, compute.Ended); s.Exit.Outcome != compute.Succeeded {
 			t.Errorf("exit: %+v", s.Exit)
@@ -266,20 +290,37 @@ func brokenIsTakenOver(t *testing.T, b bench) {
 	}
 }
 
+// halfMade makes a job's container as a submit does that is broken off before the start.
+func halfMade(t *testing.T, target *Target, j compute.Job) (id string, o order, store string) {
+	t.Helper()
+	o, err := target.order(t.Context(), j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := target.fence(t.Context(), j.Epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, send, err := target.supply(t.Context(), there, j)
+	if err := errors.Join(err, send()); err != nil {
+		t.Fatal(err)
+	}
+	if id, err = target.create(t.Context(), o, store); err != nil {
+		t.Fatal(err)
+	}
+	return id, o, store
+}
+
 // cancelStopsSubmit cancels between the creation of a container and its start.
 func cancelStopsSubmit(t *testing.T, b bench) {
 	target := b.attach(t, nil)
 	j := job(target, "echo never")
-	id, err := target.create(t.Context(), j)
-	if err != nil {
-		t.Fatal(err)
-	}
+	id, o, store := halfMade(t, target, j)
 	h := compute.Handle{Key: j.Key}
 	if err := target.Cancel(t.Context(), h, 1); err != nil {
 		t.Fatal(err)
 	}
-	l := target.layout(j.Key)
-	if started, err := target.bring(t.Context(), id, l, j); err != nil || started {
+	if started, err := target.bring(t.Context(), id, o, store); err != nil || started {
 		t.Errorf("the submit went on: %v, %v", started, err)
 	}
 	submit(t, target, j)
@@ -289,20 +330,24 @@ func cancelStopsSubmit(t *testing.T, b bench) {
 }
 
 func imageIsNamed(t *testing.T, b bench) {
-	target := b.attach(t, func(s *Settings, _ *compute.Env) { s.Image = "local/absent:9" })
+	target := b.attach(t, func(s *Settings, _ *compute.Env) { s.Image = "registry.invalid/absent:9" })
 	f, err := target.Probe(t.Context())
-	if err != nil || len(f.Problems) != 1 || f.Problems[0].Code != "ImageMissing" {
+	if err != nil || len(f.Problems) != 1 || f.Problems[0].Code != "ImageMissing" || !f.Problems[0].Warning {
 		t.Errorf("probe: %+v, %v", f.Problems, err)
 	}
-	_, err = target.Submit(t.Context(), job(target, "exit 0"))
-	p, ok := errors.AsType[*workspace.Problem](err)
-	if !errors.Is(err, compute.ErrInvalid) || !ok || p.Code != "ImageMissing" || !strings.Contains(p.Mend, "local/absent:9") {
-		t.Errorf("submit: %v", err)
+	if f.Details["containers"] != "docker" {
+		t.Errorf("details: %v", f.Details)
+	}
+	x := until(t, target, submit(t, target, job(target, "exit 0")), compute.Ended).Exit
+	if x.Outcome != compute.Failed || x.Problem == nil || x.Problem.Code != "RegistryUnreachable" || !strings.Contains(x.Problem.Message, "registry.invalid/absent:9") {
+		t.Errorf("exit: %+v", x)
 	}
 }
 
-func portIsReached(t *testing.T, b bench) {
-	target := b.attach(t, nil)
+func portIsReached(t *testing.T, b bench) { portIsReachedOn(t, b.attach(t, nil)) }
+
+func portIsReachedOn(t *testing.T, target *Target) {
+	t.Helper()
 	h := submit(t, target, job(target, "echo hello | nc -l -p 4711; echo done"))
 	until(t, target, h, compute.Running)
 	var got []byte

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -30,7 +31,7 @@ const (
 // Status lists the attachment's containers in one call, and looks into those whose records are not known for good: the
 // ones under way, of which there are about as many as slots, and each that ended once.
 func (t *Target) Status(ctx context.Context, jobs []compute.Handle) ([]compute.Status, error) {
-	boxes, err := t.list(ctx)
+	boxes, marks, err := t.list(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -40,8 +41,9 @@ func (t *Target) Status(ctx context.Context, jobs []compute.Handle) ([]compute.S
 	g.SetLimit(atOnce)
 	for i, h := range jobs {
 		b, ok := boxes[h.Key.String()]
-		if !ok {
-			out[i] = compute.Status{Key: h.Key, Phase: compute.Missing}
+		if !ok || b.made() && b.verdict() == nil {
+			_, marked := marks[h.Key.String()]
+			out[i] = t.unstarted(h.Key, ok || marked)
 			continue
 		}
 		if b.alive() && b.labels[labelWayBack] != "" {
@@ -55,15 +57,34 @@ func (t *Target) Status(ctx context.Context, jobs []compute.Handle) ([]compute.S
 	return out, g.Wait()
 }
 
+// unstarted is how a job is of which no container ever ran.
+func (t *Target) unstarted(key compute.Key, known bool) compute.Status {
+	s := compute.Status{Key: key, Phase: compute.Missing}
+	switch {
+	case t.preparations.of(key) != nil:
+		s.Phase = compute.Preparing
+	case known:
+		s.Reason = notStarted()
+	}
+	return s
+}
+
+func notStarted() *workspace.Problem {
+	return &workspace.Problem{
+		Class: workspace.Unavailable, Code: compute.NotStarted, Message: "the job was accepted and never started, and nothing is left to start it",
+		Cause: "the server ended, or the container was stopped, before its command began", Mend: "it is submitted again",
+	}
+}
+
 // status reads how the job of a container is.
 func (t *Target) status(ctx context.Context, b box, key compute.Key) (compute.Status, error) {
 	s := compute.Status{Key: key, Phase: compute.Missing}
-	switch {
-	case b.canceled():
-		s.Phase, s.Exit = compute.Ended, &compute.Exit{Outcome: compute.Canceled, Code: -1, Ended: time.Unix(b.created, 0).UTC()}
+	if x := b.verdict(); x != nil {
+		s.Phase, s.Exit = compute.Ended, x
 		return s, nil
-	case b.made(): // never started: a submit starts it
-		return s, nil
+	}
+	if b.made() {
+		return t.unstarted(key, true), nil
 	}
 	known, ok := t.records.of(b.id)
 	dir := t.layout(key).Dir()
@@ -73,11 +94,15 @@ func (t *Target) status(ctx context.Context, b box, key compute.Key) (compute.St
 			return s, t.failed(ctx, err)
 		}
 		known = kept.Status(key, read)
+		if known.Phase == compute.Missing { // it ended before its command began: a submit starts it
+			known.Reason = notStarted()
+		}
 		if x := known.Exit; x != nil && x.Ended.IsZero() {
 			if err := t.explain(ctx, b.id, x); err != nil {
 				return s, err
 			}
 		}
+		b.nameLimit(known.Exit)
 		t.records.put(b.id, known)
 	}
 	known.Key = key
@@ -99,6 +124,9 @@ func (t *Target) reading(ctx context.Context, b box, key compute.Key) (keeper.St
 	if err != nil {
 		return keeper.Status{}, err
 	}
+	if told[keeper.LostFile] != nil {
+		t.objects.distrust(b.labels[labelStore])
+	}
 	dir := t.layout(key).Dir()
 	whole := told[keeper.ExitFile] != nil || b.alive()
 	return keeper.Reading(key.String(), b.alive(), func(name string) ([]byte, error) {
@@ -115,7 +143,7 @@ func (t *Target) reading(ctx context.Context, b box, key compute.Key) (keeper.St
 // told reads what the supervisor printed.
 func (t *Target) told(ctx context.Context, id string) (map[string][]byte, error) {
 	r, err := t.engine.ContainerLogs(ctx, id, client.ContainerLogsOptions{ShowStdout: true})
-	if gone(err) {
+	if gone(err) || conflict(err) { // or it is being removed
 		return nil, nil
 	}
 	if err != nil {
@@ -147,11 +175,26 @@ func (t *Target) explain(ctx context.Context, id string, x *compute.Exit) error 
 		Cause: strings.TrimSpace(fmt.Sprintf("the engine says exit code %d %s", st.ExitCode, st.Error)),
 		Mend:  "look for who stops containers at that engine (docker stop, a restart of the engine or the machine), then submit the job again",
 	}
-	if st.OOMKilled {
-		x.Problem.Code, x.Problem.Message = "OutOfMemory", "the job's container ran out of memory"
-		x.Problem.Mend = "let the job use less memory, or give the engine's machine more"
+	if st.OOMKilled { // the supervisor too, or it would have told
+		x.Outcome, x.Code, x.Signal = compute.Failed, 137, "KILL"
+		x.Problem = &workspace.Problem{
+			Code: outOfMemory, Message: "the job's container ran out of memory, so it was ended with exit code 137",
+			Mend: "let the job use less memory, or give it more: resources of the job, and memory of the engine's machine",
+		}
 	}
 	return nil
+}
+
+// outOfMemory is the code of the problem of a command that the kernel ended for want of memory, as the keeper has it.
+const outOfMemory = "OutOfMemory"
+
+// nameLimit says which limit it was that memory ran out at.
+func (b box) nameLimit(x *compute.Exit) {
+	limit, err := strconv.ParseInt(b.labels[labelMemory], 10, 64)
+	if x == nil || x.Problem == nil || x.Problem.Code != outOfMemory || err != nil {
+		return
+	}
+	x.Problem.Cause = fmt.Sprintf("its memory limit is %d MiB, and the kernel killed a process that went over it", limit>>20)
 }
 
 // read gives the content of a file in a container, running or not. fs.ErrNotExist if there is none.

@@ -5,10 +5,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"runtime"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -22,14 +18,18 @@ import (
 
 // Target is an attached engine.
 type Target struct {
-	engine   *client.Client
-	socket   string
+	way      way
+	engine   *client.Client // of the way
 	settings Settings
 	env      compute.Env
 	records  records
 	agents   agents
 	turns    turns
-	slotName string // of the volume with the slots; empty: the usual one
+	pulls    pulls
+	objects  objects
+
+	preparations preparations
+	slotName     string // of the volume with the slots; empty: the usual one
 
 	mu    sync.Mutex
 	known platform
@@ -39,91 +39,23 @@ type Target struct {
 	wg   sync.WaitGroup
 }
 
-func newTarget(c *client.Client, socket string, s Settings, env compute.Env) *Target {
-	t := &Target{engine: c, socket: socket, settings: s, env: env}
+func newTarget(w way, s Settings, env compute.Env) *Target {
+	t := &Target{way: w, engine: w.engine, settings: s, env: env}
 	t.agents.dial = t.dialAgent
 	t.ctx, t.stop = context.WithCancel(context.Background())
 	return t
 }
 
-// folder is where the keeper works in a container, and program what it is.
-const (
-	folder  = "/moorage"
-	program = folder + "/bin/keeper"
-)
+// folder is where the keeper works in a container.
+const folder = "/moorage"
 
 func (t *Target) layout(key compute.Key) keeper.Layout {
 	return keeper.Layout{Folder: folder, Server: t.env.Server, Compute: t.env.Compute, Key: key.String()}
 }
 
-// Probe asks the engine who it is, and whether the image and the keeper fit it.
-func (t *Target) Probe(ctx context.Context) (compute.Facts, error) {
-	if err := t.open(); err != nil {
-		return compute.Facts{}, err
-	}
-	r, err := t.engine.Info(ctx, client.InfoOptions{})
-	if err != nil {
-		return compute.Facts{}, t.failed(ctx, err)
-	}
-	i := r.Info
-	slots := t.settings.Slots
-	if slots == 0 {
-		slots = max(i.NCPU, 1)
-	}
-	f := compute.Facts{Identity: []string{i.ID}, Details: map[string]string{
-		"os": i.OperatingSystem, "arch": goarch(i.Architecture), "cpus": strconv.Itoa(i.NCPU), "memory": strconv.FormatInt(i.MemTotal, 10),
-		"engine": i.ServerVersion, "image": t.settings.Image, "slots": strconv.Itoa(slots), "storage": i.Driver, "host": i.Name,
-	}}
-	if i.OSType != "linux" {
-		f.Problems = append(f.Problems, workspace.Problem{
-			Class: workspace.Unsupported, Code: "EngineNotLinux", Message: "the engine runs containers of " + i.OSType, Mend: "attach an engine that runs Linux containers",
-		})
-	}
-	if t.env.Keeper != nil {
-		if _, err := t.env.Keeper("linux", goarch(i.Architecture)); err != nil {
-			f.Problems = append(f.Problems, workspace.Problem{
-				Class: workspace.Unsupported, Code: "NoKeeper", Message: "there is no keeper for the engine's architecture " + i.Architecture, Cause: err.Error(),
-				Mend: "attach an engine on amd64 or arm64",
-			})
-		}
-	}
-	img, err := t.engine.ImageInspect(ctx, t.settings.Image)
-	switch {
-	case gone(err):
-		f.Problems = append(f.Problems, noImage(t.settings.Image))
-	case err != nil:
-		return f, t.failed(ctx, err)
-	case img.Architecture != "" && img.Architecture != goarch(i.Architecture):
-		f.Problems = append(f.Problems, workspace.Problem{
-			Class: workspace.Invalid, Code: "ImageForeign", Message: fmt.Sprintf("image %s is for %s and the engine for %s", t.settings.Image, img.Architecture, goarch(i.Architecture)),
-			Mend: "choose an image that is built for the engine", Warning: true,
-		})
-	}
-	return f, nil
-}
-
-func noImage(name string) workspace.Problem {
-	return workspace.Problem{
-		Class: workspace.Invalid, Code: "ImageMissing", Message: "image " + name + " is not at the engine", Mend: "docker pull " + name + ", or correct the compute's image",
-	}
-}
-
-// goarch is Go's word for what an engine calls its architecture.
-func goarch(arch string) string {
-	switch strings.ToLower(arch) {
-	case "x86_64", "amd64":
-		return "amd64"
-	case "aarch64", "arm64":
-		return "arm64"
-	case "":
-		return runtime.GOARCH
-	}
-	return arch
-}
-
 // Cancel ends the job's container by way of its supervisor, or leaves a tombstone in its place.
 func (t *Target) Cancel(ctx context.Context, job compute.Handle, epoch int64) error {
-	if err := t.fence(ctx, epoch); err != nil {
+	if _, err := t.fence(ctx, epoch); err != nil {
 		return err
 	}
 	for again := range tries {
@@ -134,7 +66,7 @@ func (t *Target) Cancel(ctx context.Context, job compute.Handle, epoch int64) er
 		switch {
 		case err != nil:
 			return err
-		case found && b.canceled():
+		case found && b.verdict() != nil:
 			return nil
 		case found && b.alive():
 			if err := t.wish(ctx, b, job.Key); !gone(err) {
@@ -155,9 +87,14 @@ func (t *Target) Cancel(ctx context.Context, job compute.Handle, epoch int64) er
 			}
 		}
 		err = t.tombstone(ctx, job.Key, epoch)
-		if !conflict(err) {
+		if conflict(err) {
+			continue
+		}
+		if err != nil {
 			return t.failed(ctx, err)
 		}
+		t.preparations.end(ctx, job.Key)
+		return t.unmark(ctx, job.Key)
 	}
 	return t.busy(job.Key)
 }
@@ -189,11 +126,17 @@ func (t *Target) ended(ctx context.Context, b box, key compute.Key) (bool, error
 
 // Release removes the job's container.
 func (t *Target) Release(ctx context.Context, job compute.Handle, epoch int64) error {
-	if err := t.fence(ctx, epoch); err != nil {
+	if _, err := t.fence(ctx, epoch); err != nil {
 		return err
 	}
+	if p := t.preparations.of(job.Key); p != nil && !p.almost(ctx) {
+		return running()
+	}
 	b, found, err := t.find(ctx, job.Key)
-	if err != nil || !found {
+	if err != nil {
+		return err
+	}
+	if err := t.unmark(ctx, job.Key); err != nil || !found {
 		return err
 	}
 	if b.alive() { // its end is recorded a moment before the container stops
@@ -212,6 +155,10 @@ func (t *Target) Release(ctx context.Context, job compute.Handle, epoch int64) e
 			return err
 		}
 	}
+	return running()
+}
+
+func running() error {
 	return &compute.Error{Kind: compute.ErrUnreachable, Problem: workspace.Problem{
 		Class: workspace.Conflict, Code: "JobRunning", Message: "the job still runs, so its container stays", Mend: "cancel it and wait for its end",
 	}}
@@ -228,33 +175,43 @@ func (t *Target) stopped(ctx context.Context, id string) {
 	}
 }
 
-// RemoveAll removes every container and volume of this attachment, running ones too. The image stays: it is not ours.
+// RemoveAll removes every container and volume of this attachment, running ones too. Images that were pulled stay: they
+// may be another's.
 func (t *Target) RemoveAll(ctx context.Context) error {
-	boxes, err := t.list(ctx)
-	if err != nil {
+	if err := t.open(); err != nil {
 		return err
 	}
-	for _, b := range boxes {
-		t.agents.drop(b.id)
-		_, err := t.engine.ContainerRemove(ctx, b.id, client.ContainerRemoveOptions{RemoveVolumes: true, Force: true})
+	all, err := t.engine.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: t.filter()})
+	if err != nil {
+		return t.failed(ctx, err)
+	}
+	for _, c := range all.Items {
+		if key, ok := t.key(c.Labels[labelKey]); ok {
+			t.preparations.end(ctx, key)
+		}
+		t.agents.drop(c.ID)
+		_, err := t.engine.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{RemoveVolumes: true, Force: true})
 		if err != nil && !gone(err) {
 			return t.failed(ctx, err)
 		}
 	}
-	r, err := t.engine.VolumeList(ctx, client.VolumeListOptions{Filters: t.filter()})
-	if err != nil {
-		return t.failed(ctx, err)
-	}
-	for _, v := range r.Items {
-		if _, err := t.engine.VolumeRemove(ctx, v.Name, client.VolumeRemoveOptions{}); err != nil && !gone(err) {
+	// Those of jobs went with their containers, but for what somebody removed without them.
+	for _, which := range []client.Filters{t.filter(), client.Filters{}.Add("label", labelFolder+"="+t.attachment())} {
+		r, err := t.engine.VolumeList(ctx, client.VolumeListOptions{Filters: which})
+		if err != nil {
 			return t.failed(ctx, err)
 		}
+		for _, v := range r.Items {
+			if _, err := t.engine.VolumeRemove(ctx, v.Name, client.VolumeRemoveOptions{}); err != nil && !gone(err) {
+				return t.failed(ctx, err)
+			}
+		}
 	}
-	// Stays while another attachment has containers.
+	// These stay while another attachment has containers.
 	if _, err := t.engine.VolumeRemove(ctx, t.slotVolume(), client.VolumeRemoveOptions{}); err != nil && !gone(err) && !conflict(err) {
 		return t.failed(ctx, err)
 	}
-	return nil
+	return t.removeEmpty(ctx)
 }
 
 // open refuses work once the target was closed. What every verb begins with asks it.
@@ -272,7 +229,7 @@ func (t *Target) Close() error {
 	t.stop()
 	t.agents.close()
 	t.wg.Wait()
-	return t.engine.Close()
+	return t.way.close()
 }
 
 var (

@@ -30,8 +30,8 @@ func (t *Target) Watch(ctx context.Context, fn func(compute.Status)) error {
 			return t.failed(ctx, err)
 		case m := <-r.Messages:
 			key := m.Actor.Attributes[labelKey]
-			if m.Action == "create" && m.Actor.Attributes[labelCanceled] == "" {
-				continue
+			if m.Action == "create" && m.Actor.Attributes[labelCanceled]+m.Actor.Attributes[labelExit]+m.Actor.Attributes[labelPulling] == "" {
+				continue // it starts in a moment
 			}
 			delete(young, key)
 			t.tell(ctx, key, fn, young)
@@ -63,11 +63,14 @@ func (t *Target) tell(ctx context.Context, key string, fn func(compute.Status), 
 		return
 	}
 	b, found, err := t.find(ctx, k)
-	if err != nil || !found {
+	if err != nil || !found && t.preparations.of(k) == nil {
 		delete(young, key)
 		return
 	}
-	s, err := t.status(ctx, b, k)
+	s := t.unstarted(k, false)
+	if found {
+		s, err = t.status(ctx, b, k)
+	}
 	y := young[key]
 	if err == nil && (y == nil || y.phase != s.Phase) {
 		fn(s)

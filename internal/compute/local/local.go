@@ -23,10 +23,11 @@ type Driver struct {
 
 // Settings are the attach settings.
 type Settings struct {
-	Folder   string `json:"folder"`
-	Slots    int    `json:"slots"`
-	GPUs     int    `json:"gpus"`
-	HideGPUs bool   `json:"hide_gpus"`
+	Folder     string `json:"folder"`
+	Slots      int    `json:"slots"`
+	GPUs       int    `json:"gpus"`
+	HideGPUs   bool   `json:"hide_gpus"`
+	Containers string `json:"containers"`
 }
 
 const schema = `{
@@ -39,7 +40,8 @@ const schema = `{
     "folder": {"type": "string", "description": "where jobs live; default: moorage in $XDG_STATE_HOME, else ~/.moorage"},
     "slots": {"type": "integer", "minimum": 0, "description": "jobs that run at once; 0: one per CPU"},
     "gpus": {"type": "integer", "minimum": 0, "description": "GPUs that jobs may ask for; 0: those that nvidia-smi finds"},
-    "hide_gpus": {"type": "boolean", "description": "a job that asks for no GPU sees none"}
+    "hide_gpus": {"type": "boolean", "description": "a job that asks for no GPU sees none"},
+    "containers": {"type": "string", "enum": ["auto", "never"], "description": "auto: a job whose environment names an image runs in a container, where the machine has Docker or Podman; never: it runs without"}
   }
 }`
 
@@ -49,8 +51,8 @@ func (Driver) Kind() string { return "local" }
 // Schema is the JSON Schema of Settings.
 func (Driver) Schema() json.RawMessage { return json.RawMessage(schema) }
 
-// Limits are none.
-func (Driver) Limits() compute.Limits { return compute.Limits{} }
+// Limits are one: a machine is one node.
+func (Driver) Limits() compute.Limits { return compute.Limits{NoNodes: true} }
 
 // Open reads the settings. The agent is started when the target is first used.
 func (d Driver) Open(_ context.Context, settings json.RawMessage, env compute.Env) (compute.Target, error) {
@@ -63,12 +65,16 @@ func (d Driver) Open(_ context.Context, settings json.RawMessage, env compute.En
 	if s.Slots < 0 || s.GPUs < 0 {
 		return nil, invalid("slots and gpus cannot be negative", nil)
 	}
+	containers, ok := kept.Containers(s.Containers)
+	if !ok {
+		return nil, invalid("containers is neither auto nor never", nil)
+	}
 	folder, err := s.folder()
 	if err != nil {
 		return nil, err
 	}
 	start := starter{folder: folder, self: d.Self, env: env}
-	return kept.New(env, kept.Options{Dial: start.dial, Slots: s.Slots, GPUs: s.GPUs, HideGPUs: s.HideGPUs}), nil
+	return kept.New(env, kept.Options{Dial: start.dial, Slots: s.Slots, GPUs: s.GPUs, HideGPUs: s.HideGPUs, Containers: containers}), nil
 }
 
 func (s Settings) folder() (string, error) {

@@ -35,6 +35,7 @@ type Settings struct {
 	Slots        int      `json:"slots"`
 	GPUs         int      `json:"gpus"`
 	HideGPUs     bool     `json:"hide_gpus"`
+	Containers   string   `json:"containers"`
 }
 
 const schema = `{
@@ -58,7 +59,8 @@ const schema = `{
     "folder": {"type": "string", "description": "where jobs live on the machine; default: ~/.moorage"},
     "slots": {"type": "integer", "minimum": 0, "description": "jobs that run at once; 0: one per CPU"},
     "gpus": {"type": "integer", "minimum": 0, "description": "GPUs that jobs may ask for; 0: those that nvidia-smi finds"},
-    "hide_gpus": {"type": "boolean", "description": "a job that asks for no GPU sees none"}
+    "hide_gpus": {"type": "boolean", "description": "a job that asks for no GPU sees none"},
+    "containers": {"type": "string", "enum": ["auto", "never"], "description": "auto: a job whose environment names an image runs in a container, where the machine has Docker or Podman; never: it runs without"}
   }
 }`
 
@@ -68,8 +70,8 @@ func (Driver) Kind() string { return "ssh" }
 // Schema is the JSON Schema of Settings.
 func (Driver) Schema() json.RawMessage { return json.RawMessage(schema) }
 
-// Limits are none.
-func (Driver) Limits() compute.Limits { return compute.Limits{} }
+// Limits are one: a machine is one node.
+func (Driver) Limits() compute.Limits { return compute.Limits{NoNodes: true} }
 
 // Open reads the settings, logs in and starts an agent. Without host_key any machine is taken; Probe tells the key that it
 // showed, and the open target holds on to it. Whoever attaches pins it.
@@ -83,7 +85,7 @@ func (Driver) Open(ctx context.Context, settings json.RawMessage, env compute.En
 	}
 	l := newLink(s, env)
 	t := kept.New(env, kept.Options{
-		Dial: l.dial, Slots: s.Slots, GPUs: s.GPUs, HideGPUs: s.HideGPUs, Facts: l.facts, CloseTransport: l.close,
+		Dial: l.dial, Slots: s.Slots, GPUs: s.GPUs, HideGPUs: s.HideGPUs, Containers: s.Containers, Facts: l.facts, CloseTransport: l.close,
 	})
 	if err := t.Connect(ctx); err != nil {
 		_ = t.Close()
@@ -112,6 +114,10 @@ func read(settings json.RawMessage) (Settings, error) {
 	}
 	if s.Slots < 0 || s.GPUs < 0 {
 		return s, invalid("slots", "slots and gpus cannot be negative", "", "0 means what the machine has")
+	}
+	var ok bool
+	if s.Containers, ok = kept.Containers(s.Containers); !ok {
+		return s, invalid("containers", "containers is neither auto nor never", "", "write auto or never")
 	}
 	if s.Folder == "" {
 		s.Folder = "~/.moorage"

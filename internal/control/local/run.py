@@ -227,7 +227,7 @@ def make_environment(packages, home, venv, log):
             return run_step(log, conda, "create", "-y", "-p", home, "-f", file)
         return run_step(log, conda, "env", "create", "-p", home, "-f", file)
     for line in packages["say"]:
-        log.say("warning: " + line)
+        log.say(line)
     if uv:
         log.say("environment by %s, because there is no conda tool" % uv)
         wanted, here = packages["python"], installed(packages["python"])

@@ -66,8 +66,13 @@ func Run(t *testing.T, fresh func(t testing.TB) string) {
 		{"ResourceIdIgnoresCase", e.resources},
 		{"AuditLogPagesNewestFirst", e.audit},
 		{"PreparedEnvironmentsKeepEveryField", e.environments},
+		{"ImageBuildsHaveOneHolder", e.imageBuilds},
 		{"JobFilesAreReplacedByNewerVersions", e.jobFiles},
 		{"PinsAndCondemnationsExcludeEachOther", e.pins},
+
+		{"UploadsOfBlobsGoOnFromWhereTheyStand", e.registryUploads},
+		{"BlobsGoWhenNoRepositoryHasThem", e.registrySweep},
+		{"ManifestsKeepEveryFieldAndTheirTags", e.registryManifests},
 
 		{"RunRecordsKeepEveryField", e.runRecords},
 		{"RunHistoryFilters", e.historyFilters},

@@ -3,7 +3,7 @@
 Usage: client.py ssh://USER@HOST:PORT KEYFILE [SUBSTRING...]     only the promises whose name holds a substring
 
 Credentials and address come from the environment alone, as `moorage env` prints it; the names of the workspace from
-MOORAGE_SUBSCRIPTION, MOORAGE_RESOURCE_GROUP and MOORAGE_WORKSPACE. Each promise is a function; the script prints one
+MOORAGE_SUBSCRIPTION, MOORAGE_RESOURCE_GROUP and MOORAGE_WORKSPACE. MOORAGE_PROGRAM is our command line. Each promise is a function; the script prints one
 line for each and exits with 1 if any is broken.
 """
 
@@ -11,13 +11,14 @@ import contextlib
 import io
 import os
 import pathlib
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
 import uuid
 
-from azure.ai.ml import Input, MLClient, Output, command
+from azure.ai.ml import Input, MLClient, Output, PyTorchDistribution, TensorFlowDistribution, command
 from azure.ai.ml import entities as ent
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.identity import DefaultAzureCredential
@@ -92,6 +93,12 @@ def refused(call, *words):
     raise AssertionError("it was not refused")
 
 
+def cli(*words):
+    """Our command line, for what Azure's client cannot say of a machine."""
+    done = subprocess.run([os.environ["MOORAGE_PROGRAM"], *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 CODE = scratch / "src"
 write("src/train.py", """
 import argparse, os, pathlib, sys, time
@@ -136,6 +143,13 @@ def a_machine_is_attached_by_its_ssh_address():
     got = ml.compute.get(VM)
     assert got.type == "virtualmachine" and got.resource_id == ADDRESS and got.description == "the test's machine", got
     assert got.ssh_settings.admin_password is None, "a secret came back"
+
+
+@promise
+def its_jobs_stay_outside_of_containers():
+    """Azure's client names an image in every environment; here none can be pulled, and the machine's Python will do."""
+    for compute in (VM, "local"):
+        cli("compute", "update", compute, "--set", "containers=never")
 
 
 @promise
@@ -249,8 +263,8 @@ def the_default_datastore_is_named():
 
 
 # ---------------------------------------------------------------- jobs
-def shell(job, line, compute=VM):
-    return command(name=job, command=line, environment=f"{name('plain')}:1", compute=compute, experiment_name=name("exp"))
+def shell(job, line, compute=VM, **more):
+    return command(name=job, command=line, environment=f"{name('plain')}:1", compute=compute, experiment_name=name("exp"), **more)
 
 
 def train(job, compute, more="", **kwargs):
@@ -354,6 +368,48 @@ def jobs_are_listed_described_and_archived():
     assert name("fails") not in [j.name for j in ml.jobs.list()]
     ml.jobs.restore(name("fails"))
     assert name("fails") in [j.name for j in ml.jobs.list()]
+
+
+@promise
+def instance_types_mean_something_on_a_machine_too():
+    cli("compute", "update", VM, "--set", "instance_types.small.cpus=1", "--set", "instance_types.small.memory=64Mi")
+    job = shell(name("typed"), "echo typed", instance_type="small")
+    made = ml.jobs.create_or_update(job)
+    assert made.resources.instance_type == "small" and wait(name("typed")) == "Completed", made
+    refused(lambda: ml.jobs.create_or_update(shell(name("huge"), "true", instance_type="huge")), "huge", VM, "small")
+    cli("compute", "update", VM, "--set", "instance_types=null")
+    ml.jobs.create_or_update(shell(name("sized"), "echo sized", instance_type="Standard_NC6"))  # a size of Azure's: without meaning
+    assert wait(name("sized")) == "Completed"
+
+
+@promise
+def processes_of_a_job_find_each_other():
+    job = name("ranks")
+    ml.jobs.create_or_update(shell(job, "echo rank $RANK of $WORLD_SIZE", distribution=PyTorchDistribution(process_count_per_instance=2)))
+    assert wait(job) == "Completed"
+    ml.jobs.download(job, download_path=str(scratch / job))
+    text = "".join(p.read_text() for p in (scratch / job).rglob("*") if p.is_file())
+    assert "rank 0 of 2" in text and "rank 1 of 2" in text, text
+
+
+@promise
+def several_machines_are_not_one():
+    refused(lambda: ml.jobs.create_or_update(shell(name("nodes"), "true", instance_count=2)), VM, "instance_count")
+    refused(lambda: ml.jobs.create_or_update(shell(name("ps"), "true", distribution=TensorFlowDistribution(worker_count=1, parameter_server_count=1))), "parameter_server_count")
+
+
+@promise
+def a_registrys_password_is_kept_and_not_shown():
+    from azure.ai.ml.entities import UsernamePasswordConfiguration, WorkspaceConnection
+    secret = UsernamePasswordConfiguration(username="bob", password="Pa55-of-the-registry")
+    made = ml.connections.create_or_update(WorkspaceConnection(name=name("registry"), type="container_registry", target="registry.example", credentials=secret))
+    assert made.name == name("registry"), made
+    got = ml.connections.get(name("registry"))
+    assert got.target == "registry.example" and got.type == "container_registry" and got.credentials.username == "bob", got
+    assert not got.credentials.password, "a secret came back"
+    assert name("registry") in [c.name for c in ml.connections.list(connection_type="container_registry")]
+    ml.connections.delete(name("registry"))
+    assert name("registry") not in [c.name for c in ml.connections.list()]
 
 
 @promise

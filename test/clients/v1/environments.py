@@ -65,6 +65,18 @@ def an_environment_is_saved_to_a_folder_and_read_back():
 
 
 @promise
+def a_registrys_password_is_kept_and_does_not_come_back():
+    env = Environment("of-a-registry")
+    env.python.user_managed_dependencies = True
+    env.docker.base_image = "team/train:1"
+    registry = env.docker.base_image_registry
+    registry.address, registry.username, registry.password = "registry.example", "bob", "Pa55-of-the-registry"
+    env.register(ws())
+    got = Environment.get(ws(), "of-a-registry").docker.base_image_registry
+    assert got.address == "registry.example" and got.username == "bob" and not got.password, got
+
+
+@promise
 def an_environment_is_built_or_it_is_said_what_stands_for_that():
     env = Environment("to-build")
     env.python.user_managed_dependencies = True

@@ -95,7 +95,10 @@ def mlflow_makes_a_run():
         mlflow.log_metric("acc", 0.9)
         mlflow.set_tag("stage", "mlflow")
         mlflow.log_text("notes", "notes.txt")
-    return run.info.run_id
+    mlflow.set_experiment("two words")
+    with mlflow.start_run() as blank:
+        mlflow.log_metric("loss", 1)
+    return run.info.run_id, blank.info.run_id
 
 
 def azure_ai_ml_makes_assets():
@@ -109,5 +112,5 @@ def azure_ai_ml_makes_assets():
 
 for see in (mlflow_sees_the_run, azure_ai_ml_sees_the_run, azure_ai_ml_sees_the_assets):
     see()
-job, run, (model, environment) = azure_ai_ml_makes_a_job(), mlflow_makes_a_run(), azure_ai_ml_makes_assets()
-print(json.dumps({"job": job, "run": run, "model": model, "environment": environment}))
+job, (run, blank), (model, environment) = azure_ai_ml_makes_a_job(), mlflow_makes_a_run(), azure_ai_ml_makes_assets()
+print(json.dumps({"job": job, "run": run, "blank": blank, "model": model, "environment": environment}))

@@ -2,11 +2,11 @@
 
 import pathlib
 
-from azureml.core import Model, Run
+from azureml.core import Experiment, Model, Run
 from azureml.core.environment import Environment
 
 import training
-from kit import ask, promise
+from kit import ask, promise, refused
 from machine import ws
 
 made = None  # by azure-ai-ml and MLflow
@@ -36,6 +36,16 @@ def a_run_of_mlflow_is_a_run():
     assert run.get_metrics() == {"loss": [0.5, 0.25], "acc": 0.9}, run.get_metrics()
     assert run.get_tags()["stage"] == "mlflow", run.get_tags()
     assert "notes.txt" in run.get_file_names(), run.get_file_names()
+
+
+@promise
+def an_experiment_whose_name_has_blanks_is_opened_from_the_list():
+    """The client refuses to make an Experiment of such a name itself, and Run.get makes one."""
+    refused(lambda: Experiment(ws(), "two words"), "whitespace")
+    run, = ws().experiments["two words"].get_runs()
+    assert run.id == made["blank"] and run.get_metrics() == {"loss": 1}, (run.id, run.get_metrics())
+    run.tag("a", "b")
+    assert run.get_tags()["a"] == "b" and run.get_status() == "Completed", (run.get_tags(), run.get_status())
 
 
 @promise

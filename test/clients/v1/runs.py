@@ -11,17 +11,20 @@ from azureml.exceptions import ActivityFailedException
 import data
 import training
 from kit import CODE, Later, ask, promise, refused, until
-from machine import ws
+from machine import NAME, ws
 from training import config, log, plain
 
 across = None  # a run and how it is followed, while the server is killed
-renewing = many = reading = None  # further runs that are waited for later
+renewing = many = submitting = None  # further runs that are waited for later
+streamed = ""  # what was printed while the training was waited for
 
 
 @promise
 def the_training_streams_and_completes():
     run = training.run
+    global streamed
     output, _ = training.streaming.result(180)
+    streamed = output
     assert "Streaming user_logs/std_log.txt" in output, output
     for line in (f"training run {run.id} with 3.", "on standard error", "from the run: trained the-document_1", "Execution Summary"):
         assert line in output, output
@@ -30,12 +33,13 @@ def the_training_streams_and_completes():
 
 @promise
 def more_runs_are_started_meanwhile():
-    global across, renewing, many, reading
+    global across, renewing, many, submitting
     experiment = training.experiment
     gate = experiment.submit(config("wait.py", 12, env=plain()))
     across = gate, Later(lambda: gate.wait_for_completion(show_output=True))
     many = experiment.submit(config("many.py"))
     renewing = experiment.submit(config("renew.py"))
+    submitting = experiment.submit(config("submit.py", NAME))
 
 
 @promise
@@ -97,6 +101,10 @@ def the_log_says_how_the_environment_was_made():
         training.run.download_file(name, "a-log.txt")
         text += pathlib.Path("a-log.txt").read_text()
     assert "scikit-learn" in text, (logs, text)
+    # What a person should know of it is said at the end of what is streamed, whatever the log was when the client looked.
+    for warning in [part for line in text.splitlines() for part in line.split("; ") if part.startswith("warning: ")]:
+        assert warning.removeprefix("warning: ") in streamed.split("Execution Summary")[1], (warning, streamed)
+    assert "environment by uv" not in text or "from PyPI instead of conda: scikit-learn" in streamed, (text, streamed)
 
 
 @promise
@@ -230,3 +238,20 @@ def a_widget_shows_the_run():
         raise data.Absent(f"azureml-widgets does not import here: {e}") from e
     shown = RunDetails(training.run).get_widget_data()
     assert shown["status"] == "Completed" and shown["run_id"] == training.run.id, sorted(shown)
+
+
+@promise
+def a_run_is_submitted_below_another():
+    child = many.submit_child(config("wait.py", 0, env=plain()))
+    child.wait_for_completion()
+    assert child.get_status() == "Completed" and child.parent.id == many.id, (child.get_status(), child.parent)
+    assert [r.id for r in many.get_children()] == [child.id], list(many.get_children())
+
+
+@promise
+def a_job_that_submits_is_told_what_to_do_instead():
+    submitting.wait_for_completion()
+    said = log(submitting)
+    assert "a job cannot submit further runs" in said and "child_run()" in said and "was submitted" not in said, said
+    child, = submitting.get_children()
+    assert child.name.endswith("in its place"), child.name

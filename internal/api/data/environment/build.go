@@ -11,7 +11,7 @@ import (
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
-// image tells what the image of an environment would be. None is made, so none is in a registry.
+// image tells what the image of an environment would be. The client is told of none in a registry: it would ask for it there itself.
 func (h handlers) image(w http.ResponseWriter, r *http.Request) error {
 	v, err := h.environments.Environment(r.Context(), api.WorkspaceOf(r), r.PathValue("name"), r.PathValue("version"))
 	if err != nil {
@@ -59,7 +59,7 @@ func (h handlers) build(w http.ResponseWriter, r *http.Request) error {
 // none is the id of a build without a compute, and nothing its log. No job has the name.
 const (
 	none    = "~"
-	nothing = "No image is built: this server makes an environment on each compute when the first job there needs it, and keeps it there for the next ones.\n" +
+	nothing = "No image is built of this environment: it is made on each compute when the first job there needs it, and kept there for the next ones.\n" +
 		"To have it made ahead, name the compute: env.build(ws, image_build_compute=\"NAME\").\n"
 )
 
@@ -83,11 +83,11 @@ func (h handlers) built(w http.ResponseWriter, r *http.Request) error {
 	ws, build := api.WorkspaceOf(r), r.PathValue("build")
 	status := "Succeeded"
 	if build != none {
-		job, err := h.environments.EnvironmentBuild(r.Context(), api.PrincipalOf(r), ws, build)
+		state, err := h.environments.EnvironmentBuild(r.Context(), api.PrincipalOf(r), ws, build)
 		if err != nil {
 			return err
 		}
-		status = buildStatus(job.State)
+		status = buildStatus(state)
 	}
 	g := logOf(ws.Subscription+"/"+ws.ResourceGroup+"/"+ws.Name, build)
 	query := h.sign(authn.Signature{Container: g.Container, Blob: g.Blob, Verbs: g.Verb, Expires: h.clock.Now().Add(logTime)})
@@ -108,17 +108,12 @@ func buildStatus(s workspace.State) string {
 	return "Running"
 }
 
-// log is the log of making the environment, as far as it is there, and at the end what was installed.
+// log is the log of making the environment or its image, as far as it is there.
 func (h handlers) log(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	if r.PathValue("build") == none {
 		_, err := io.WriteString(w, nothing)
 		return err
 	}
-	for _, stream := range []string{"prepare", ""} {
-		if _, err := h.environments.JobLog(r.Context(), api.PrincipalOf(r), api.WorkspaceOf(r), r.PathValue("build"), stream, 0, false, w); err != nil {
-			return err
-		}
-	}
-	return nil
+	return h.environments.EnvironmentBuildLog(r.Context(), api.PrincipalOf(r), api.WorkspaceOf(r), r.PathValue("build"), w)
 }

@@ -1,8 +1,8 @@
 // Package environment serves Azure's environment service to azureml-core (azureml-v1.md §12, §25): environments by name and
 // version, in the client's own form. The same ones are visible to clients of v2 over ARM.
 //
-// No images are built here. What an environment asks for is made on each compute when the first job there needs it; a build
-// on a compute makes it ahead.
+// Where the server has a builder, the image of a Dockerfile is built once for all jobs. Everything else that an environment
+// asks for is made on each compute when the first job there needs it; a build on a compute makes it ahead.
 package environment
 
 import (
@@ -15,7 +15,6 @@ import (
 	"github.com/moorage-ml/moorage/internal/authn"
 	"github.com/moorage-ml/moorage/internal/clock"
 	"github.com/moorage-ml/moorage/internal/control"
-	"github.com/moorage-ml/moorage/internal/store"
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
@@ -27,8 +26,8 @@ type Environments interface {
 	LabelEnvironment(ctx context.Context, p workspace.Principal, ws workspace.Workspace, name, version string, labels []string) error
 	LabelledEnvironment(ctx context.Context, ws workspace.Workspace, name, label string) (control.EnvironmentVersion, error)
 	BuildEnvironment(ctx context.Context, p workspace.Principal, ws workspace.Workspace, name, version, compute string) (build string, err error)
-	EnvironmentBuild(ctx context.Context, p workspace.Principal, ws workspace.Workspace, build string) (store.Job, error)
-	JobLog(ctx context.Context, p workspace.Principal, ws workspace.Workspace, name, stream string, from int64, follow bool, w io.Writer) (int64, error)
+	EnvironmentBuild(ctx context.Context, p workspace.Principal, ws workspace.Workspace, build string) (workspace.State, error)
+	EnvironmentBuildLog(ctx context.Context, p workspace.Principal, ws workspace.Workspace, build string, w io.Writer) error
 }
 
 type handlers struct {

@@ -38,21 +38,36 @@ type handlers struct {
 	clock clock.Source
 }
 
-// Routes is execution's part of the route table. A job's credential starts no runs: they would not be its own. The last route
-// is ours, for the program that moves a run on the client's computer.
+// Routes is execution's part of the route table. A job's credential starts no runs, which is said in words of its own because
+// submit_child is documented. The last route is ours, for the program that moves a run on the client's computer.
 func Routes(runs Runs, auth Auth, c clock.Source) []api.Route {
 	h := handlers{runs, auth, c}
 	base, write := "/execution/v1.0"+api.WorkspacePath+"/experiments/{experiment}", api.ActionWorkspaces+"experiments/runs/submit/action"
 	table := []api.Route{
-		{Method: "POST", Pattern: base + "/snapshotrun", Action: write, Handler: h.submit},
-		{Method: "POST", Pattern: base + "/localrun", Action: write, Handler: h.local},
-		{Method: "POST", Pattern: base + "/startrun", Action: write, Handler: h.zipped},
+		{Method: "POST", Pattern: base + "/snapshotrun", Action: write, Job: api.JobHandler, Handler: people(h.submit)},
+		{Method: "POST", Pattern: base + "/localrun", Action: write, Job: api.JobHandler, Handler: people(h.local)},
+		{Method: "POST", Pattern: base + "/startrun", Action: write, Job: api.JobHandler, Handler: people(h.zipped)},
 		{Method: "POST", Pattern: base + "/runs/{run}/outputs", Action: api.ActionWorkspaces + "experiments/runs/write", Job: api.JobVariable("run"), Handler: h.outputs},
 	}
 	for i := range table {
 		table[i].Dialect = api.DataPlane{}
 	}
 	return table
+}
+
+// people keeps a handler from the credentials of jobs: what a job submits could run anywhere in the workspace, and read and
+// write all data there.
+func people(submit api.Handler) api.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if p := api.PrincipalOf(r); p.Job != "" {
+			return &workspace.Problem{
+				Class: workspace.Denied, Code: "JobsSubmitNoRuns", Target: p.Name, Message: "a job cannot submit further runs",
+				Cause: "the credential of " + p.Name + " reaches its own run and those below it, and no compute",
+				Mend:  "do the work in the job and log it with run.child_run() or create_children(), or submit from outside, with the run as the parent: Run.get(ws, id).submit_child(config)",
+			}
+		}
+		return submit(w, r)
+	}
 }
 
 // submission is what the client sends of a run. Its id is the client's too, and comes in the query.

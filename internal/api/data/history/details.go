@@ -3,6 +3,7 @@ package history
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,10 +24,14 @@ func (h handlers) details(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	said, err := h.warnings(r, run)
+	if err != nil {
+		return err
+	}
 	b := run.Record.RunBody
 	v := map[string]any{
 		"runId": run.ID, "target": target(run), "status": string(h.settled(r, run)), "services": map[string]any{}, "properties": texts(tracking.Properties(run)),
-		"startTimeUtc": nil, "endTimeUtc": nil, "error": nil, "warnings": warnings(run), "submittedBy": run.UserID, "logFiles": logs,
+		"startTimeUtc": nil, "endTimeUtc": nil, "error": nil, "warnings": said, "submittedBy": run.UserID, "logFiles": logs,
 		"inputDatasets": raw(b.Inputs, []any{}), "outputDatasets": raw(b.Outputs, []any{}), "runDefinition": raw(b.Definition, map[string]any{}),
 	}
 	addTimes(v, run)
@@ -48,7 +53,7 @@ func (h handlers) settled(r *http.Request, run store.HistoryRun) workspace.State
 
 // logFiles are the addresses of a run's logs by their paths; never nil (azureml-v1.md §6.3). A job's own log is among them
 // from the beginning, though it is no file before the job's end. Clients stream the last one by name: while an environment
-// is made, azureml-core shall show that.
+// is made, azureml-core shall show that, and before nothing.
 func (h handlers) logFiles(r *http.Request, run store.HistoryRun) (map[string]string, error) {
 	paths, err := h.Tracking.LogFiles(r.Context(), run.Run)
 	if err != nil {
@@ -65,6 +70,7 @@ func (h handlers) logFiles(r *http.Request, run store.HistoryRun) (map[string]st
 	older := r.PathValue("experiment") != ""
 	switch j := run.Job; {
 	case j == nil:
+	case older && slices.Contains(waiting, j.State):
 	case older && j.State == workspace.Preparing:
 		files[preparingPath] = h.logURL(r, run, preparingName)
 	default:
@@ -72,6 +78,9 @@ func (h handlers) logFiles(r *http.Request, run store.HistoryRun) (map[string]st
 	}
 	return files, nil
 }
+
+// waiting are the states of a job that has said nothing yet.
+var waiting = []workspace.State{workspace.NotStarted, workspace.Queued, workspace.Starting}
 
 // escaped is a path for a URL, segment by segment.
 func escaped(path string) string {

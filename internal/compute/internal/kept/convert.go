@@ -2,6 +2,7 @@ package kept
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,9 @@ func toJob(j compute.Job) keeper.Job {
 	out := keeper.Job{
 		Name: j.Name, Command: j.Command, Env: j.Env, Code: j.Code, GPUs: j.GPUs,
 		Timeout: j.Timeout, Grace: j.Grace, LogLimit: j.LogLimit,
+	}
+	if r := j.Ranks; r.PerNode > 1 || r.Nodes > 1 || r.Framework != compute.Single {
+		out.Ranks = &keeper.Ranks{Framework: string(r.Framework), PerNode: r.PerNode, Nodes: r.Nodes}
 	}
 	for _, in := range j.Inputs {
 		out.Inputs = append(out.Inputs, keeper.Input(in))
@@ -33,6 +37,19 @@ func toJob(j compute.Job) keeper.Job {
 		out.Environment = k
 	}
 	return out
+}
+
+// contained adds what a job needs that runs in a container of the machine's own engine.
+func contained(out *keeper.Job, j compute.Job) {
+	if j.Image == nil {
+		return
+	}
+	out.Image = &keeper.Image{Name: j.Image.Name}
+	if l := j.Image.Login; l != nil {
+		out.Image.Registry, out.Image.Username, out.Image.Password = l.Server, l.Username, l.Password
+	}
+	r := j.Resources
+	out.Bounds = &keeper.Bounds{CPUs: r.CPULimit, Memory: r.MemoryLimit, Shm: r.Shm}
 }
 
 func fromStatus(key compute.Key, s keeper.Status) compute.Status {
@@ -55,6 +72,24 @@ func (t *Target) key(text string) (compute.Key, bool) {
 	return compute.Key{Server: t.env.Server, Compute: t.env.Compute, Job: job, Attempt: n}, ok && err == nil
 }
 
+// containers says whether jobs with an image run in containers here, in the words that planning reads.
+func (t *Target) containers(out *compute.Facts) {
+	switch {
+	case t.opts.Containers == "":
+		delete(out.Details, "engine") // the kind does not use it
+		fallthrough
+	case t.opts.Containers == ContainersNever:
+		out.Problems = slices.DeleteFunc(out.Problems, func(p workspace.Problem) bool { return p.Code == "EngineUnusable" })
+		if t.opts.Containers != "" {
+			out.Details["containers"] = "never"
+		}
+	case out.Details["engine"] != "":
+		out.Details["containers"] = "machine"
+	default:
+		out.Details["containers"] = "none"
+	}
+}
+
 // clockSkew is how far the target's clock may be off before tokens and certificates begin to fail.
 const clockSkew = 60 * time.Second
 
@@ -63,6 +98,7 @@ func (t *Target) facts(f keeper.Facts) compute.Facts {
 	if out.Details == nil {
 		out.Details = map[string]string{}
 	}
+	t.containers(&out)
 	skew := f.Now.Sub(t.env.Clock.Now()).Round(time.Second)
 	out.Details["clock_skew"] = strconv.Itoa(int(skew/time.Second)) + "s"
 	if skew.Abs() > clockSkew {

@@ -30,12 +30,32 @@ type Options struct {
 	GPUs int
 	// HideGPUs lets jobs that want no GPU see none.
 	HideGPUs bool
+	// Containers says whether jobs that ask for an image run in containers of the machine's own engine: ContainersAuto or
+	// ContainersNever. Empty: the kind runs none.
+	Containers string
 	// Launcher, if not nil, has supervisors started by a queueing system.
 	Launcher *keeper.Launcher
 	// Facts, if not nil, completes what a probe found, e.g. with a host key in Identity.
 	Facts func(*compute.Facts)
 	// CloseTransport, if not nil, is called by Close.
 	CloseTransport func() error
+}
+
+// The values of Options.Containers, and of the setting of that name; empty is auto there.
+const (
+	ContainersAuto  = "auto"
+	ContainersNever = "never"
+)
+
+// Containers reads the setting. It is false for a word that is none.
+func Containers(setting string) (string, bool) {
+	switch setting {
+	case "", ContainersAuto:
+		return ContainersAuto, true
+	case ContainersNever:
+		return ContainersNever, true
+	}
+	return "", false
 }
 
 // Target is an attached compute that the keeper serves.

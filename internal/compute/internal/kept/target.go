@@ -3,11 +3,13 @@ package kept
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 
 	"github.com/moorage-ml/moorage/internal/compute"
 	"github.com/moorage-ml/moorage/internal/keeper"
+	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
 // Probe looks at the target. Identity begins with the machine's id.
@@ -29,14 +31,40 @@ func (t *Target) Probe(ctx context.Context) (compute.Facts, error) {
 
 // Submit hands a job over.
 func (t *Target) Submit(ctx context.Context, job compute.Job) (compute.Ref, error) {
+	if err := t.refuse(job); err != nil {
+		return "", err
+	}
+	k := toJob(job)
+	contained(&k, job)
 	secrets := make(map[string]string, len(job.Secrets))
 	for name, s := range job.Secrets {
 		secrets[name] = s.Reveal()
 	}
 	return "", t.do(ctx, func(c *keeper.Client) error {
-		_, err := c.Submit(ctx, job.Key.String(), job.Epoch, toJob(job), secrets)
+		_, err := c.Submit(ctx, job.Key.String(), job.Epoch, k, secrets)
 		return err
 	})
+}
+
+// refuse says what this target never will do.
+func (t *Target) refuse(job compute.Job) error {
+	var p workspace.Problem
+	switch {
+	case job.Ranks.Nodes > 1:
+		p = workspace.Problem{
+			Code: "OneNode", Target: "resources.instance_count", Message: fmt.Sprintf("the job asks for %d nodes, and this compute is one machine", job.Ranks.Nodes),
+			Mend: "ask for one instance with several processes, or submit to a cluster",
+		}
+	case job.Image != nil && t.opts.Containers != ContainersAuto:
+		p = workspace.Problem{
+			Code: "NoContainers", Target: "environment.image", Message: "the job asks for a container, and this compute runs none", Cause: "its kind does not, or its setting containers is never",
+			Mend: "set containers to auto, or submit without an image",
+		}
+	default:
+		return nil
+	}
+	p.Class = workspace.Invalid
+	return &compute.Error{Kind: compute.ErrInvalid, Problem: p}
 }
 
 // Status tells how jobs are.
