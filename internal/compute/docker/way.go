@@ -94,7 +94,7 @@ func (s Settings) byTCP(u *url.URL) (way, error) {
 		return way{}, &compute.Error{Kind: compute.ErrInvalid, Problem: workspace.Problem{
 			Class: workspace.Invalid, Code: "TLSMissing", Target: "ca", Message: "an engine on the network is only spoken to by TLS",
 			Cause: "whoever reaches an engine is root on its machine, and without TLS everybody between does",
-			Mend:  "start it with --tlsverify and give --ca-file, --cert-file and --key-file (settings ca, cert, key), or attach it by docker+ssh://user@host",
+			Mend:  "start it with --tlsverify and give --tls-ca-file, --tls-cert-file and --tls-key-file (settings ca, cert, key), or attach it by docker+ssh://user@host",
 		}}
 	}
 	w, err := s.byClient(u.Host, host, client.WithHTTPClient(&http.Client{Transport: transport, CheckRedirect: client.CheckRedirect}), client.WithHost(host), client.WithDialContext(dialer.DialContext))
@@ -134,10 +134,10 @@ func tlsFailed(at string, err error) error {
 	switch {
 	case unverified || strings.Contains(text, "x509: "):
 		p.Code, p.Target, p.Message = "EngineUntrusted", "ca", "the certificate of the engine at "+at+" is not trusted"
-		p.Mend = "give the certificate that signed it with --ca-file (setting ca), and the name or address in its certificate as the address"
+		p.Mend = "give the certificate that signed it with --tls-ca-file (setting ca), and the name or address in its certificate as the address"
 	case isAlert || strings.Contains(text, "remote error: tls: ") || strings.Contains(text, "tlsverify"):
 		p.Code, p.Target, p.Message = "EngineDenied", "cert", "the engine at "+at+" does not take the server's certificate"
-		p.Mend = "give a certificate that the engine's own ca.pem signed, with its key: --cert-file and --key-file (settings cert, key)"
+		p.Mend = "give a certificate that the engine's own ca.pem signed, with its key: --tls-cert-file and --tls-key-file (settings cert, key)"
 		if isAlert {
 			p.Cause = alert.Error()
 		}
@@ -149,7 +149,7 @@ func tlsFailed(at string, err error) error {
 		}
 	case strings.Contains(text, "HTTP request to an HTTPS server") || strings.Contains(text, "TLS-enabled daemon without TLS"):
 		p.Code, p.Target, p.Message = "EngineNeedsTLS", "ca", "the engine at "+at+" speaks only TLS"
-		p.Mend = "give --ca-file, --cert-file and --key-file (settings ca, cert, key)"
+		p.Mend = "give --tls-ca-file, --tls-cert-file and --tls-key-file (settings ca, cert, key)"
 	default:
 		return nil
 	}

@@ -47,6 +47,21 @@ func (s Settings) connect() (*cluster, error) {
 	return &cluster{config: config, http: client, base: strings.TrimRight(base.String(), "/"), namespace: cmp.Or(s.Namespace, namespace, "default")}, nil
 }
 
+// close ends connections that are not in use. Those who add credentials to requests do not pass that on by themselves.
+func (c *cluster) close() {
+	for rt := c.http.Transport; rt != nil; {
+		if idle, ok := rt.(interface{ CloseIdleConnections() }); ok {
+			idle.CloseIdleConnections()
+			return
+		}
+		w, ok := rt.(interface{ WrappedRoundTripper() http.RoundTripper })
+		if !ok {
+			return
+		}
+		rt = w.WrappedRoundTripper()
+	}
+}
+
 func (s Settings) find() (*rest.Config, string, error) {
 	scheme, rest, _ := strings.Cut(cmp.Or(s.Address, "kubeconfig://"), "://")
 	switch scheme {

@@ -285,6 +285,8 @@ func (c *counting) RoundTrip(r *http.Request) (*http.Response, error) {
 	return c.next.RoundTrip(r)
 }
 
+func (c *counting) WrappedRoundTripper() http.RoundTripper { return c.next }
+
 func TestAJobTakesFewCallsOfTheAPIServer(t *testing.T) {
 	r := newRig(t, engine.StartKubernetes(t))
 	target := r.open()

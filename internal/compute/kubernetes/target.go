@@ -237,7 +237,7 @@ func (t *Target) Close() error {
 	t.mu.Unlock()
 	t.lost(context.Canceled)
 	t.wg.Wait()
-	t.cluster.http.CloseIdleConnections()
+	t.cluster.close()
 	return nil
 }
 
