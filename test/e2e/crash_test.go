@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,7 +36,8 @@ type promised struct {
 	outputs map[string]string
 }
 
-// script is one sort of job in the sweep. $MARK is a file that each start of the job adds a line to.
+// script is one sort of job in the sweep. Each first tells that it was started. $PIDS is a file for numbers of processes that
+// must be gone in the end.
 type script struct {
 	command string
 	promise promised
@@ -44,16 +46,16 @@ type script struct {
 }
 
 var scripts = []script{
-	{command: `echo started >> $MARK; echo hello`, promise: promised{states: []string{"Completed"}, log: "hello\n"}},
-	{command: `echo started >> $MARK; cat code.txt; exit 7`, promise: promised{states: []string{"Failed"}, exit: 7, log: "the code\n"}, code: true},
-	{command: `echo started >> $MARK; seq 1 5000`, promise: promised{states: []string{"Completed"}, log: numbers(5000)}},
+	{command: `echo hello`, promise: promised{states: []string{"Completed"}, log: "hello\n"}},
+	{command: `cat code.txt; exit 7`, promise: promised{states: []string{"Failed"}, exit: 7, log: "the code\n"}, code: true},
+	{command: `seq 1 5000`, promise: promised{states: []string{"Completed"}, log: numbers(5000)}},
 	{
-		command: `echo started >> $MARK; mkdir -p outputs/deep; echo model > outputs/model.txt; seq 1 5000 > "outputs/deep/ü 1.txt"; echo done`,
+		command: `mkdir -p outputs/deep; echo model > outputs/model.txt; seq 1 5000 > "outputs/deep/ü 1.txt"; echo done`,
 		promise: promised{states: []string{"Completed"}, log: "done\n", outputs: map[string]string{"outputs/model.txt": "model\n", "outputs/deep/ü 1.txt": numbers(5000)}},
 	},
-	{command: `echo started >> $MARK; sleep 0.5; echo slept`, promise: promised{states: []string{"Completed"}, log: "slept\n"}},
+	{command: `sleep 0.5; echo slept`, promise: promised{states: []string{"Completed"}, log: "slept\n"}},
 	{
-		command: `echo started >> $MARK; setsid sh -c 'echo $$ >> $MARK.pids; exec sleep 300' & echo $$ >> $MARK.pids; sleep 300`,
+		command: `setsid sh -c 'echo $$ >> $PIDS; exec sleep 300' & echo $$ >> $PIDS; sleep 300`,
 		promise: promised{states: []string{"Canceled"}, exit: -1}, cancel: true,
 	},
 }
@@ -94,9 +96,11 @@ type sweep struct {
 	kills   int
 	compute string
 	prepare func(p *program) // at the first start
+	marks   marks
+	reach   time.Duration // within it a round comes to the point at which the server is killed; 0: 6 s
 
-	data, marks string
-	code        string // codeId of a snapshot
+	data string
+	code string // codeId of a snapshot
 
 	mu           sync.Mutex
 	all          []*promised
@@ -106,7 +110,9 @@ type sweep struct {
 func (s *sweep) run() {
 	t := s.t
 	s.data = t.TempDir()
-	s.marks = openFolder(t)
+	if s.marks == nil {
+		s.marks = folderOfMarks(openFolder(t))
+	}
 	// An ended job is released while the sweep still looks, and a killed server's leases end soon.
 	s.env = append(s.env, "MOORAGE_JOBS_KEEP=300ms", "MOORAGE_JOBS_LEASE=1s", "MOORAGE_JOBS_GRACE=2s")
 	p := started(t, s.data, s.env...)
@@ -156,7 +162,7 @@ func (s *sweep) round(k int, at fault.Point, rnd *rand.Rand) bool {
 		if at == fault.CancelSent { // there is one in a round
 			env[len(env)-1] = "MOORAGE_FAULT=" + string(at) + ":1"
 		}
-		moment = 6 * time.Second
+		moment = cmp.Or(s.reach, 6*time.Second)
 	}
 	p := start(s.t, s.data, env...)
 	if p.url == "" {
@@ -165,7 +171,7 @@ func (s *sweep) round(k int, at fault.Point, rnd *rand.Rand) bool {
 		}
 		return true
 	}
-	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), moment+4*time.Second)
 	defer cancel()
 	var clients sync.WaitGroup
 	left := slices.Clone(s.toBeCanceled)
@@ -190,11 +196,11 @@ func (s *sweep) client(ctx context.Context, p *program, k, c int, late bool) {
 		sort := scripts[(2*k+c+3*i)%len(scripts)]
 		name := fmt.Sprintf("j%d-%d-%d", k, c, i)
 		more := on(s.compute)
-		more["environmentVariables"] = map[string]string{"MARK": filepath.Join(s.marks, name)}
+		more["environmentVariables"] = s.marks.variables(name)
 		if sort.code {
 			more["codeId"] = s.code
 		}
-		if p.submit(ctx, name, sort.command, more) != nil { // not acknowledged: nothing is promised
+		if p.submit(ctx, name, s.marks.command()+"; "+sort.command, more) != nil { // not acknowledged: nothing is promised
 			if sort.cancel { // but it may be there, and hold a slot
 				s.mu.Lock()
 				s.toBeCanceled = append(s.toBeCanceled, name)
@@ -256,8 +262,7 @@ func (s *sweep) check(p *program) (lost, doubled int) {
 			lost++
 			continue
 		}
-		starts, _ := os.ReadFile(filepath.Join(s.marks, want.name)) // a job that never started has none
-		n := strings.Count(string(starts), "started")
+		n := s.marks.starts(want.name)
 		if n > 1 {
 			s.t.Errorf("doubled %s: it started %d times", want.name, n)
 			doubled++
@@ -302,7 +307,34 @@ func (s *sweep) broken(ctx context.Context, p *program, want *promised, v view, 
 			return fmt.Sprintf("%d files are home, wanted %d", len(files), len(want.outputs))
 		}
 	}
-	mark := filepath.Join(s.marks, want.name)
+	return s.marks.left(want.name)
+}
+
+// marks are where jobs of a sweep tell that they were started.
+type marks interface {
+	command() string                         // tells it
+	variables(name string) map[string]string // of the job
+	starts(name string) int
+	left(name string) string // what of the job is still there, in words
+}
+
+// folderOfMarks is for jobs on this machine: a file to which each start of a job adds a line.
+type folderOfMarks string
+
+func (f folderOfMarks) command() string { return `echo started >> "$MARK"` }
+
+func (f folderOfMarks) variables(name string) map[string]string {
+	mark := filepath.Join(string(f), name)
+	return map[string]string{"MARK": mark, "PIDS": mark + ".pids"}
+}
+
+func (f folderOfMarks) starts(name string) int {
+	b, _ := os.ReadFile(filepath.Join(string(f), name)) // a job that never started has none
+	return strings.Count(string(b), "started")
+}
+
+func (f folderOfMarks) left(name string) string {
+	mark := filepath.Join(string(f), name)
 	for _, pid := range pidsIn(mark + ".pids") {
 		if aliveWith(pid, mark) {
 			return fmt.Sprintf("its process %d is alive", pid)
