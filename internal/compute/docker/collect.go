@@ -21,7 +21,7 @@ import (
 func (t *Target) Collect(ctx context.Context, job compute.Handle, out compute.Outputs) error {
 	var last error
 	for again := range asks {
-		if err := pause(ctx, again); err != nil {
+		if err := kept.Pause(ctx, again); err != nil {
 			return err
 		}
 		b, found, err := t.find(ctx, job.Key)
@@ -37,10 +37,10 @@ func (t *Target) Collect(ctx context.Context, job compute.Handle, out compute.Ou
 		}
 		c, err := t.agents.get(ctx, b.id)
 		if err == nil {
-			r := &receiver{out: out}
+			r := &kept.Receiver{Out: out}
 			err = c.Collect(ctx, job.Key.String(), r)
-			if r.err != nil {
-				return r.err
+			if r.Err != nil {
+				return r.Err
 			}
 			if f, ok := errors.AsType[*keeper.Fault](err); !ok || f.Cause != keeper.Gone {
 				return kept.Failed(ctx, err)
@@ -49,22 +49,6 @@ func (t *Target) Collect(ctx context.Context, job compute.Handle, out compute.Ou
 		last = err
 	}
 	return t.failed(ctx, last)
-}
-
-type receiver struct {
-	out compute.Outputs
-	err error // the server's own failure to keep a file
-}
-
-func (r *receiver) Want(f keeper.File) bool { return r.out.Want(f.Output, file(f)) }
-
-func (r *receiver) Put(ctx context.Context, f keeper.File, from io.Reader) error {
-	r.err = r.out.Put(ctx, f.Output, file(f), from)
-	return r.err
-}
-
-func file(f keeper.File) compute.File {
-	return compute.File{Path: f.Path, Size: f.Size, Mode: f.Mode, Modified: f.Modified}
 }
 
 // unpack reads each output of a stopped container as an archive.

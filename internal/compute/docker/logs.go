@@ -12,7 +12,7 @@ import (
 	"github.com/moorage-ml/moorage/internal/keeper"
 )
 
-// asks is how often an agent in a container is tried, with a look of waiting before each, until that counts as
+// asks is how often an agent in a container is tried, with a pause before each, until that counts as
 // unreachable. A container whose process has ended is shown as running for some time.
 const asks = 100
 
@@ -22,10 +22,10 @@ func (t *Target) Logs(ctx context.Context, job compute.Handle, q compute.LogQuer
 	if err != nil {
 		return q.From, kept.Failed(ctx, err)
 	}
-	to := &sink{w: w}
+	to := &kept.Sink{W: w}
 	next := q.From
 	for again := range asks {
-		if err := pause(ctx, again); err != nil {
+		if err := kept.Pause(ctx, again); err != nil {
 			return next, err
 		}
 		if p := t.preparations.of(job.Key); p != nil && !p.almost(ctx) { // after it, all is in the container
@@ -53,8 +53,8 @@ func (t *Target) Logs(ctx context.Context, job compute.Handle, q compute.LogQuer
 		switch {
 		case err == nil:
 			return next, nil
-		case to.err != nil:
-			return next, to.err
+		case to.Err != nil:
+			return next, to.Err
 		case ctx.Err() != nil:
 			return next, context.Cause(ctx)
 		case again == asks-1:
@@ -66,7 +66,7 @@ func (t *Target) Logs(ctx context.Context, job compute.Handle, q compute.LogQuer
 }
 
 // preparingLog reads the log of a job whose image is pulled, with follow until its container has taken over.
-func (t *Target) preparingLog(ctx context.Context, p *preparing, q compute.LogQuery, from int64, to *sink) (int64, error) {
+func (t *Target) preparingLog(ctx context.Context, p *preparing, q compute.LogQuery, from int64, to *kept.Sink) (int64, error) {
 	if q.Stream == "prepare" {
 		next, err := p.pull.log.copyTo(ctx, from, q.Follow, to)
 		if err != nil {
@@ -94,7 +94,7 @@ func (t *Target) pushed(ctx context.Context, id string, key compute.Key, q compu
 }
 
 // copyLog reads a log out of a container. What is before the offset is read and not written.
-func (t *Target) copyLog(ctx context.Context, id, name string, from int64, to *sink) (int64, error) {
+func (t *Target) copyLog(ctx context.Context, id, name string, from int64, to *kept.Sink) (int64, error) {
 	r, err := t.stream(ctx, id, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return from, nil
@@ -109,22 +109,8 @@ func (t *Target) copyLog(ctx context.Context, id, name string, from int64, to *s
 		return from, t.failed(ctx, err)
 	}
 	n, err := io.Copy(to, r)
-	if to.err != nil {
-		return from + n, to.err
+	if to.Err != nil {
+		return from + n, to.Err
 	}
 	return from + n, t.failed(ctx, err)
-}
-
-// sink remembers the writer's own failure, which is not the engine's.
-type sink struct {
-	w   io.Writer
-	err error
-}
-
-func (s *sink) Write(b []byte) (int, error) {
-	n, err := s.w.Write(b)
-	if err != nil {
-		s.err = err
-	}
-	return n, err
 }

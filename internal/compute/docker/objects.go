@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/moorage-ml/moorage/internal/compute"
+	"github.com/moorage-ml/moorage/internal/compute/internal/kept"
 )
 
 // Objects that jobs need, and the keeper, are in a volume of the attachment, the store, which containers of jobs have as
@@ -49,7 +50,7 @@ const (
 // supply gives the name of the store, and what brings it all that a job needs and it lacks. send is called once, and
 // nobody else sends anything until it has returned: what two would send at once, they would overwrite for each other's jobs.
 func (t *Target) supply(ctx context.Context, there volumes, job compute.Job) (store string, send func() error, err error) {
-	done, err := t.turns.take(ctx, "objects")
+	done, err := t.turns.Take(ctx, "objects")
 	if err != nil {
 		return "", nil, err
 	}
@@ -150,7 +151,7 @@ func (t *Target) porter(ctx context.Context, store string) error {
 func (t *Target) withPorter(ctx context.Context, store string, fn func(porter string) error) error {
 	var err error
 	for again := range tries {
-		if err := pause(ctx, again); err != nil {
+		if err := kept.Pause(ctx, again); err != nil {
 			return err
 		}
 		err = fn(t.porterName(store))

@@ -143,7 +143,7 @@ func (t *Target) carry(ctx context.Context, o order, p *pull) {
 
 // begin starts a job whose image has come. Another that has the name keeps it.
 func (t *Target) begin(ctx context.Context, o order) error {
-	done, err := t.turns.take(ctx, t.name(o.job.Key))
+	done, err := t.turns.Take(ctx, t.name(o.job.Key))
 	if err != nil {
 		return err
 	}

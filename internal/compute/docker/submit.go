@@ -23,14 +23,12 @@ import (
 )
 
 const (
-	// tries is how often a change is begun anew because another one came in between, with a look of waiting before each. The
+	// tries is how often a change is begun anew because another one came in between, with a pause before each. The
 	// engine reserves a name a moment before it shows the container.
 	tries = 100
 	// patience is how long a container that was made and not started is taken for another's submit under way. After it,
 	// that submit was broken off.
 	patience = 10 * time.Second
-	// look is how often a container made by another is looked at meanwhile.
-	look = 50 * time.Millisecond
 	// handOver bounds the writing of what a supervisor is given.
 	handOver = 10 * time.Second
 	// passOn is how long the engine may take to pass it on.
@@ -54,13 +52,13 @@ func (t *Target) Submit(ctx context.Context, job compute.Job) (compute.Ref, erro
 	if err != nil {
 		return "", err
 	}
-	done, err := t.turns.take(ctx, t.name(job.Key))
+	done, err := t.turns.Take(ctx, t.name(job.Key))
 	if err != nil {
 		return "", err
 	}
 	defer done()
 	for again := range tries {
-		if err := pause(ctx, again); err != nil {
+		if err := kept.Pause(ctx, again); err != nil {
 			return "", err
 		}
 		there, err := t.fence(ctx, job.Epoch)
@@ -140,19 +138,6 @@ func (t *Target) try(ctx context.Context, o order, there volumes) (bool, error) 
 	return started, err
 }
 
-// pause waits before a change is begun again.
-func pause(ctx context.Context, again int) error {
-	if again == 0 {
-		return nil
-	}
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(look):
-		return nil
-	}
-}
-
 // settled tells whether the key is known, so that nothing is to be started. What a broken submit left is removed.
 func (t *Target) settled(ctx context.Context, job compute.Job) (bool, error) {
 	if t.preparations.of(job.Key) != nil {
@@ -173,7 +158,7 @@ func (t *Target) settled(ctx context.Context, job compute.Job) (bool, error) {
 				return over, err
 			}
 		case b.epoch() == job.Epoch && t.env.Clock.Now().Before(end):
-			if err := pause(ctx, 1); err != nil {
+			if err := kept.Pause(ctx, 1); err != nil {
 				return false, err
 			}
 			continue
@@ -327,37 +312,4 @@ func wayBack(job compute.Job) bool {
 		}
 	}
 	return false
-}
-
-// turns lets one submit of a name go at a time.
-type turns struct {
-	mu   sync.Mutex
-	busy map[string]chan struct{} // closed when free again
-}
-
-func (t *turns) take(ctx context.Context, name string) (func(), error) {
-	for {
-		t.mu.Lock()
-		free, ok := t.busy[name]
-		if !ok {
-			mine := make(chan struct{})
-			if t.busy == nil {
-				t.busy = map[string]chan struct{}{}
-			}
-			t.busy[name] = mine
-			t.mu.Unlock()
-			return func() {
-				t.mu.Lock()
-				delete(t.busy, name)
-				t.mu.Unlock()
-				close(mine)
-			}, nil
-		}
-		t.mu.Unlock()
-		select {
-		case <-free:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
 }

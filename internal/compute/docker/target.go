@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/moorage-ml/moorage/internal/compute"
+	"github.com/moorage-ml/moorage/internal/compute/internal/kept"
 	"github.com/moorage-ml/moorage/internal/keeper"
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
@@ -24,7 +25,7 @@ type Target struct {
 	env      compute.Env
 	records  records
 	agents   agents
-	turns    turns
+	turns    kept.Turns
 	pulls    pulls
 	objects  objects
 
@@ -59,7 +60,7 @@ func (t *Target) Cancel(ctx context.Context, job compute.Handle, epoch int64) er
 		return err
 	}
 	for again := range tries {
-		if err := pause(ctx, again); err != nil {
+		if err := kept.Pause(ctx, again); err != nil {
 			return err
 		}
 		b, found, err := t.find(ctx, job.Key)

@@ -28,7 +28,7 @@ func (t *Target) Cancel(ctx context.Context, job compute.Handle, epoch int64) er
 	}
 	name := t.name(job.Key)
 	for again := range tries {
-		if err := pause(ctx, again); err != nil {
+		if err := kept.Pause(ctx, again); err != nil {
 			return err
 		}
 		w := &work{}

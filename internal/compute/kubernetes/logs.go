@@ -21,10 +21,10 @@ func (t *Target) Logs(ctx context.Context, job compute.Handle, q compute.LogQuer
 	if _, err := keeper.LogFile(q.Stream); err != nil {
 		return q.From, kept.Failed(ctx, err)
 	}
-	to := &sink{w: w}
+	to := &kept.Sink{W: w}
 	next := q.From
 	for again := range asks {
-		if err := pause(ctx, again); err != nil {
+		if err := kept.Pause(ctx, again); err != nil {
 			return next, err
 		}
 		s, n, err := t.await(ctx, job.Key, q.Follow)
@@ -46,8 +46,8 @@ func (t *Target) Logs(ctx context.Context, job compute.Handle, q compute.LogQuer
 		switch f, lost := errors.AsType[*keeper.Fault](err); {
 		case err == nil:
 			return next, nil
-		case to.err != nil:
-			return next, to.err
+		case to.Err != nil:
+			return next, to.Err
 		case ctx.Err() != nil:
 			return next, context.Cause(ctx)
 		case lost && f.Cause == keeper.NotFound && q.Follow: // the job is on its way into the pod
@@ -61,7 +61,7 @@ func (t *Target) Logs(ctx context.Context, job compute.Handle, q compute.LogQuer
 	return next, t.busy(job.Key)
 }
 
-// asks is how often an agent is asked anew when the connection is lost, with a look of waiting before each.
+// asks is how often an agent is asked anew when the connection is lost, with a pause before each.
 const asks = 100
 
 // agent gives the agent of a pod. A pod that cannot be reached is said so within moments.
@@ -144,24 +144,10 @@ func podIsGone(key compute.Key, what string) error {
 	}}
 }
 
-// sink remembers the writer's own failure, which is not the cluster's.
-type sink struct {
-	w   io.Writer
-	err error
-}
-
-func (s *sink) Write(b []byte) (int, error) {
-	n, err := s.w.Write(b)
-	if err != nil {
-		s.err = err
-	}
-	return n, err
-}
-
 // Collect brings outputs home, by agents in the job's pods. Where several nodes have written the same file of an output, the
 // first node's counts. What the first process of another node printed comes as rank-N.txt among the logs.
 func (t *Target) Collect(ctx context.Context, job compute.Handle, out compute.Outputs) error {
-	r := &receiver{out: out, from: map[string]int{}}
+	r := &receiver{Receiver: kept.Receiver{Out: out}, from: map[string]int{}}
 	for node, nodes := 0, 1; node < nodes; node++ {
 		var err error
 		if nodes, err = t.collect(ctx, job.Key, node, r); err != nil {
@@ -175,7 +161,7 @@ func (t *Target) Collect(ctx context.Context, job compute.Handle, out compute.Ou
 func (t *Target) collect(ctx context.Context, key compute.Key, node int, r *receiver) (int, error) {
 	r.node = node
 	for again := range asks {
-		if err := pause(ctx, again); err != nil {
+		if err := kept.Pause(ctx, again); err != nil {
 			return 0, err
 		}
 		s, _, err := t.await(ctx, key, false)
@@ -200,14 +186,14 @@ func (t *Target) collect(ctx context.Context, key compute.Key, node int, r *rece
 		if err != nil {
 			return 0, err
 		}
-		r.err = nil
+		r.Err = nil
 		err = c.Collect(ctx, key.String(), r)
 		if err == nil && node > 0 {
 			err = t.collectLog(ctx, c, key, node, r)
 		}
 		switch f, lost := errors.AsType[*keeper.Fault](err); {
-		case r.err != nil:
-			return 0, r.err
+		case r.Err != nil:
+			return 0, r.Err
 		case lost && f.Cause == keeper.NotFound: // it is not in the pod yet
 			return w.nodes(), nil
 		case lost && f.Cause == keeper.Gone && ctx.Err() == nil:
@@ -231,7 +217,7 @@ func (t *Target) collectLog(ctx context.Context, c *keeper.Client, key compute.K
 	}
 	perNode, _ := strconv.Atoi(w.Meta.Annotations[notePerNode]) // absent: one
 	f := compute.File{Path: fmt.Sprintf("rank-%d.txt", node*max(perNode, 1)), Size: x.LogSize, Mode: 0o600, Modified: x.Ended.UnixNano()}
-	if !r.out.Want(compute.LogsFolder, f) {
+	if !r.Out.Want(compute.LogsFolder, f) {
 		return nil
 	}
 	in, to := io.Pipe()
@@ -239,17 +225,16 @@ func (t *Target) collectLog(ctx context.Context, c *keeper.Client, key compute.K
 		_, err := c.Logs(ctx, key.String(), "", 0, false, to)
 		_ = to.CloseWithError(err)
 	}()
-	r.err = r.out.Put(ctx, compute.LogsFolder, f, in)
+	r.Err = r.Out.Put(ctx, compute.LogsFolder, f, in)
 	_ = in.Close()
-	return r.err
+	return r.Err
 }
 
 // receiver takes what nodes have, each file from the lowest node that has it.
 type receiver struct {
-	out  compute.Outputs
+	kept.Receiver
 	node int
 	from map[string]int // by output and path
-	err  error          // the server's own failure to keep a file
 }
 
 func (r *receiver) Want(f keeper.File) bool {
@@ -258,16 +243,7 @@ func (r *receiver) Want(f keeper.File) bool {
 		return false
 	}
 	r.from[name] = r.node
-	return r.out.Want(f.Output, file(f))
-}
-
-func (r *receiver) Put(ctx context.Context, f keeper.File, from io.Reader) error {
-	r.err = r.out.Put(ctx, f.Output, file(f), from)
-	return r.err
-}
-
-func file(f keeper.File) compute.File {
-	return compute.File{Path: f.Path, Size: f.Size, Mode: f.Mode, Modified: f.Modified}
+	return r.Receiver.Want(f)
 }
 
 // Dial connects to a TCP port in the pod of a running job.

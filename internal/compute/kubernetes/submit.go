@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"sync"
-	"time"
 
 	"github.com/moorage-ml/moorage/internal/compute"
 	"github.com/moorage-ml/moorage/internal/compute/internal/kept"
@@ -15,11 +13,8 @@ import (
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
-const (
-	// tries is how often a change is begun anew because another one came in between, with a look of waiting before each.
-	tries = 100
-	look  = 50 * time.Millisecond
-)
+// tries is how often a change is begun anew because another one came in between, with a pause before each.
+const tries = 100
 
 // Submit makes the job's Job. Its name is the lock. The job itself is handed over when its pod runs, by whoever was given it
 // last; two who hand it over start it once.
@@ -28,7 +23,7 @@ func (t *Target) Submit(ctx context.Context, job compute.Job) (compute.Ref, erro
 		return "", err
 	}
 	name := t.name(job.Key)
-	done, err := t.turns.take(ctx, name)
+	done, err := t.turns.Take(ctx, name)
 	if err != nil {
 		return "", err
 	}
@@ -37,7 +32,7 @@ func (t *Target) Submit(ctx context.Context, job compute.Job) (compute.Ref, erro
 		return "", err
 	}
 	for again := range tries {
-		if err := pause(ctx, again); err != nil {
+		if err := kept.Pause(ctx, again); err != nil {
 			return "", err
 		}
 		if err := t.fence(ctx, job.Epoch); err != nil {
@@ -225,54 +220,8 @@ func incomplete(h snapshot.Hash, err error) error {
 	}}
 }
 
-// pause waits before a change is begun again.
-func pause(ctx context.Context, again int) error {
-	if again == 0 {
-		return nil
-	}
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(look):
-		return nil
-	}
-}
-
 func (t *Target) busy(key compute.Key) error {
 	return &compute.Error{Kind: compute.ErrUnreachable, Problem: workspace.Problem{
 		Class: workspace.Conflict, Code: "JobContended", Message: "others change the job at the cluster at the same time", Target: key.String(), Mend: "try again",
 	}}
-}
-
-// turns lets one submit of a name go at a time.
-type turns struct {
-	mu   sync.Mutex
-	busy map[string]chan struct{} // closed when free again
-}
-
-func (t *turns) take(ctx context.Context, name string) (func(), error) {
-	for {
-		t.mu.Lock()
-		free, ok := t.busy[name]
-		if !ok {
-			mine := make(chan struct{})
-			if t.busy == nil {
-				t.busy = map[string]chan struct{}{}
-			}
-			t.busy[name] = mine
-			t.mu.Unlock()
-			return func() {
-				t.mu.Lock()
-				delete(t.busy, name)
-				t.mu.Unlock()
-				close(mine)
-			}, nil
-		}
-		t.mu.Unlock()
-		select {
-		case <-free:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/moorage-ml/moorage/internal/compute"
+	"github.com/moorage-ml/moorage/internal/compute/internal/kept"
 	"github.com/moorage-ml/moorage/internal/keeper"
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
@@ -17,7 +18,7 @@ type Target struct {
 	env      compute.Env
 	jobs     *mirror[work, *work]
 	pods     *mirror[pod, *pod]
-	turns    turns
+	turns    kept.Turns
 	room     chan struct{} // for keepers that are brought at the same time
 
 	mu      sync.Mutex

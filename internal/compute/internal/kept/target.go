@@ -111,25 +111,11 @@ func (t *Target) Logs(ctx context.Context, job compute.Handle, q compute.LogQuer
 
 // Collect brings outputs home.
 func (t *Target) Collect(ctx context.Context, job compute.Handle, out compute.Outputs) error {
-	r := &receiver{out: out}
+	r := &Receiver{Out: out}
 	err := t.do(ctx, func(c *keeper.Client) error { return c.Collect(ctx, job.Key.String(), r) })
-	if r.err != nil { // the server's own failure to keep a file is not the target's
-		return r.err
+	if r.Err != nil { // the server's own failure to keep a file is not the target's
+		return r.Err
 	}
-	return err
-}
-
-type receiver struct {
-	out compute.Outputs
-	err error
-}
-
-func (r *receiver) Want(f keeper.File) bool { return r.out.Want(f.Output, toFile(f)) }
-
-func (r *receiver) Put(ctx context.Context, f keeper.File, from io.Reader) error {
-	r.err = nil
-	err := r.out.Put(ctx, f.Output, toFile(f), from)
-	r.err = err
 	return err
 }
 
