@@ -24,27 +24,12 @@ func (r *rig) engine(ctx context.Context) (*dockerRig, error) {
 	if r.docker != nil {
 		return r.docker, nil
 	}
-	at := filepath.Join(r.dir, "docker")
-	cmd := exec.CommandContext(ctx, "test/servers/docker", "start", at)
-	cmd.WaitDelay = time.Second // the engine holds its standard error
-	out, err := cmd.Output()
-	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
-		if x, ok := errors.AsType[*exec.ExitError](err); ok && x.ExitCode() == 3 {
-			return nil, absent(stderr(err))
-		}
-		return nil, fmt.Errorf("docker: %w: %s", err, stderr(err))
+	said, err := r.start(ctx, "docker", filepath.Join(r.dir, "docker"))
+	if err != nil {
+		return nil, err
 	}
-	r.closers = append(r.closers, func() { _ = exec.Command("test/servers/docker", "remove", at).Run() })
-	d := &dockerRig{}
-	for line := range strings.Lines(string(out)) {
-		switch k, v, _ := strings.Cut(strings.TrimSpace(line), "="); k {
-		case "SOCKET":
-			d.socket = v
-		case "IMAGE":
-			d.image = v
-		}
-	}
-	out, err = r.cli(ctx, "compute", "attach", "engine", "--kind", "docker", "--address", "docker+unix://"+d.socket,
+	d := &dockerRig{socket: said["SOCKET"], image: said["IMAGE"]}
+	out, err := r.cli(ctx, "compute", "attach", "engine", "--kind", "docker", "--address", "docker+unix://"+d.socket,
 		"--set", "image="+d.image, "--set", "network=none", "--slots", "2")
 	if err != nil {
 		return nil, fmt.Errorf("attach: %w\n%s", err, out)
@@ -80,22 +65,28 @@ func editedDocker(ctx context.Context, r *rig, f *figure) error {
 	if _, err := r.engine(ctx); err != nil {
 		return err
 	}
+	return r.edited(ctx, f, "engine", 10)
+}
+
+// edited compares jobs on a compute whose code changed in one line with jobs that have none.
+func (r *rig) edited(ctx context.Context, f *figure, compute string, n int) error {
 	dir, err := r.sources()
 	if err != nil {
 		return err
 	}
-	file, err := r.job("docker-sources", "type: command\ncompute: azureml:engine\ncode: ./sources\ncommand: "+dockerCommand+"\n")
+	tail := "compute: azureml:" + compute + "\ncommand: " + dockerCommand + "\n"
+	file, err := r.job(compute+"-sources", "type: command\ncode: ./sources\n"+tail)
 	if err != nil {
 		return err
 	}
-	bare, err := r.job("docker-bare", "type: command\ncompute: azureml:engine\ncommand: "+dockerCommand+"\n")
+	bare, err := r.job(compute+"-bare", "type: command\n"+tail)
 	if err != nil {
 		return err
 	}
 	edits := 0
-	_, f.Ours, f.Floor, err = pairs(10, func() (time.Duration, error) {
+	_, f.Ours, f.Floor, err = pairs(n, func() (time.Duration, error) {
 		edits++
-		text := fmt.Appendf(nil, "# edit %d\n%s", edits, strings.Repeat("x = 1\n", 8000))
+		text := fmt.Appendf(nil, "# edit %d of %s\n%s", edits, compute, strings.Repeat("x = 1\n", 8000))
 		if err := os.WriteFile(filepath.Join(dir, "pkg7", "m7.py"), text, 0o644); err != nil { // read by another login
 			return 0, err
 		}

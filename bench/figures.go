@@ -50,6 +50,8 @@ func measurements() []measurement {
 		{name: "job show, 100,000 jobs, PostgreSQL, p99", goal: 10, must: 50, unit: "ms", run: latency((*rig).hundredOnPostgres, shown)},
 		{name: "docker: submit → Completed", goal: 1.1, must: 1.3, unit: "×", run: submitDocker},
 		{name: "docker: 50 MB of code, one line edited, over no code", goal: 50, must: 200, unit: "ms", run: editedDocker},
+		{name: "kubernetes: submit → Completed", goal: 1.05, must: 1.2, unit: "×", run: submitKubernetes},
+		{name: "kubernetes: 50 MB of code, one line edited, over no code", goal: 50, must: 200, unit: "ms", run: editedKubernetes},
 		{name: "registry: push and pull of a 150 MB image", goal: 1.5, must: 3, unit: "×", run: registrySpeed},
 		{name: "registry: server memory while images go through", goal: 80, must: 150, unit: "MB", run: registryMemory},
 		{name: "binary", goal: 40, must: 60, unit: "MB", run: binarySize},

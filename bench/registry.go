@@ -32,21 +32,11 @@ func (r *rig) startRegistry(ctx context.Context) (*registryRig, error) {
 	if err := os.MkdirAll(g.dir, 0o700); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, "test/servers/docker", "start", at)
-	cmd.WaitDelay = time.Second // the engine holds its standard error
-	out, err := cmd.Output()
-	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
-		if x, ok := errors.AsType[*exec.ExitError](err); ok && x.ExitCode() == 3 {
-			return nil, absent(stderr(err))
-		}
-		return nil, fmt.Errorf("docker: %w: %s", err, stderr(err))
+	said, err := r.start(ctx, "docker", at)
+	if err != nil {
+		return nil, err
 	}
-	r.closers = append(r.closers, func() { _ = exec.Command("test/servers/docker", "remove", at).Run() })
-	for line := range strings.Lines(string(out)) {
-		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "SOCKET="); ok {
-			g.socket = v
-		}
-	}
+	g.socket = said["SOCKET"]
 	if g.server, err = r.startServer(ctx, "registry-data"); err != nil {
 		return nil, err
 	}

@@ -34,6 +34,7 @@ type rig struct {
 	large, largeOnPostgres *serverProcess
 	registry               *registryRig // once it was needed
 	docker                 *dockerRig   // once it was needed
+	cluster                *clusterRig  // once it was needed
 	closers                []func()
 }
 
@@ -98,6 +99,27 @@ func (r *rig) startSSHD(ctx context.Context) error {
 		"-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "BatchMode=yes",
 	}
 	return nil
+}
+
+// start starts an engine of the tests, which ends with the rig, and gives what its script prints.
+func (r *rig) start(ctx context.Context, engine, dir string) (map[string]string, error) {
+	script := "test/servers/" + engine
+	cmd := exec.CommandContext(ctx, script, "start", dir)
+	cmd.WaitDelay = time.Second // the engine holds its standard error
+	out, err := cmd.Output()
+	r.closers = append(r.closers, func() { _ = exec.Command(script, "remove", dir).Run() })
+	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
+		if x, ok := errors.AsType[*exec.ExitError](err); ok && x.ExitCode() == 3 {
+			return nil, absent(stderr(err))
+		}
+		return nil, fmt.Errorf("%s: %w: %s", engine, err, stderr(err))
+	}
+	said := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		said[name] = value
+	}
+	return said, nil
 }
 
 func stderr(err error) string {
