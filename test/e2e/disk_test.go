@@ -42,7 +42,7 @@ func fill(t testing.TB, dir string) (empty func()) {
 func TestFullDiskOfTheServerLosesNothingAcknowledged(t *testing.T) {
 	data, target, shared := t.TempDir(), t.TempDir(), openFolder(t)
 	mount(t, data, 0, "16m")
-	p := started(t, data, "MOORAGE_NO_LOCAL=true")
+	p := started(t, data, "MOORAGE_NO_LOCAL=true", "MOORAGE_MIN_FREE=none") // what is refused because there is little room is another test's
 	body := map[string]any{"properties": map[string]any{"computeType": "Local", "properties": map[string]any{"settings": map[string]any{"folder": target}}}}
 	if _, err := p.call(t.Context(), "PUT", workspacePath+"/computes/mill"+apiVersion, body, nil); err != nil {
 		t.Fatal(err)
