@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"regexp"
+	"sync"
 
 	"github.com/moorage-ml/moorage/internal/store"
 )
@@ -22,14 +23,15 @@ func (c *Control) collectImages(ctx context.Context, g *Garbage) error {
 	return err
 }
 
-var digest = regexp.MustCompile(`sha(?:256:[0-9a-f]{64}|512:[0-9a-f]{128})`)
+// digest is compiled when it is first needed: counted repetitions would cost every start of the program.
+var digest = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`sha(?:256:[0-9a-f]{64}|512:[0-9a-f]{128})`) })
 
 // digestsNamed are all digests in jobs that are kept, in environments, and in what was made of these, however they are
 // meant: rather keep too much.
 func (c *Control) digestsNamed(ctx context.Context) (map[string]bool, error) {
 	named := map[string]bool{}
 	look := func(text []byte) {
-		for _, d := range digest.FindAll(text, -1) {
+		for _, d := range digest().FindAll(text, -1) {
 			named[string(d)] = true
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/moorage-ml/moorage/internal/workspace"
@@ -20,6 +21,12 @@ func (a *agent) probe(ctx context.Context) (Facts, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	login := a.login()
+	var (
+		asking sync.WaitGroup // the engine, beside the rest
+		found  *engine
+		unfit  *workspace.Problem
+	)
+	asking.Go(func() { found, unfit = a.engineNow(ctx) })
 	f := Facts{Details: map[string]string{}, Now: time.Now().UTC()}
 	set := func(name, value string) {
 		if value != "" {
@@ -44,7 +51,8 @@ func (a *agent) probe(ctx context.Context) (Facts, error) {
 	f.Machine = id
 	set("machine_id", id)
 	a.probeTools(ctx, login, set, &f)
-	a.probeEngine(ctx, set, &f)
+	asking.Wait()
+	reportEngine(found, unfit, set, &f)
 	gpus := a.gpus()
 	set("gpus", strconv.Itoa(max(len(gpus), a.scope.GPUs)))
 	var names []string
@@ -62,9 +70,8 @@ func (a *agent) probe(ctx context.Context) (Facts, error) {
 	return f, nil
 }
 
-// probeEngine reports the engine that jobs with an image use, or why it cannot be used.
-func (a *agent) probeEngine(ctx context.Context, set func(string, string), f *Facts) {
-	e, p := a.engineNow(ctx)
+// reportEngine reports the engine that jobs with an image use, or why it cannot be used.
+func reportEngine(e *engine, p *workspace.Problem, set func(string, string), f *Facts) {
 	if e != nil {
 		set("engine", e.Path)
 	}

@@ -163,11 +163,12 @@ func (p *pod) owner() string {
 	return ""
 }
 
-var labelValue = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
+// labelValue is the form of a label's value, which has at most 63 characters.
+var labelValue = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
 
 // asLabel is an id as the value of a label: itself, or its hash if it is no legal one.
 func asLabel(id string) string {
-	if labelValue.MatchString(id) {
+	if len(id) <= 63 && labelValue.MatchString(id) {
 		return id
 	}
 	return "sha256-" + hash(id)
@@ -187,12 +188,12 @@ func (t *Target) selector() string {
 	return labelServer + "=" + asLabel(t.env.Server) + "," + labelCompute + "=" + asLabel(t.env.Compute)
 }
 
-var legible = regexp.MustCompile(`^[a-z0-9]{1,26}$`)
+var legible = regexp.MustCompile(`^[a-z0-9]+$`)
 
 // name is the Job's: the lock. It has at most 59 characters, so that pods can be named after it.
 func (t *Target) name(key compute.Key) string {
 	word := strings.ToLower(key.Job)
-	if !legible.MatchString(word) {
+	if len(word) > 26 || !legible.MatchString(word) {
 		word = hash(key.Job)
 	}
 	return "moorage-" + word + "-" + hash(t.env.Server, t.env.Compute, key.String())
