@@ -265,7 +265,7 @@ func (h *hold) finished(ctx context.Context, r result) bool {
 	}
 	j.ref = r.ref
 	j.generation = max(j.generation, r.generation)
-	j.submitted = j.submitted || r.submitted
+	j.submitted = j.submitted && !r.anew || r.submitted
 	if r.environment != "" {
 		j.environment = r.environment
 	}

@@ -40,6 +40,7 @@ type result struct {
 	generation  int64           // of the wish that it saw
 	given       *compute.Status // the news that the step began with
 	wrote       bool            // and whether it is written
+	anew        bool            // it is handed over anew, because it never started
 	submitted   bool
 	canceled    bool
 	environment string        // hash of the environment that was planned
@@ -361,7 +362,18 @@ func (s step) missing(ctx context.Context, row *store.Job, status compute.Status
 	switch {
 	case canceled:
 		return s.finish(ctx, row, workspace.Canceled, nil, r)
-	case row.Phase == store.Handing && !s.submitted, row.Phase != store.Ended && status.Reason != nil && status.Reason.Code == compute.NotStarted:
+	case row.Phase == store.Handing && !s.submitted:
+		return s.submit(ctx, row, r)
+	case row.Phase != store.Ended && status.Reason != nil && status.Reason.Code == compute.NotStarted:
+		// Its target may take away what it knows of the job before it starts it anew. If that is broken off, the job is one
+		// that was never handed over, and not one that was lost.
+		r.anew = true
+		if row.Phase != store.Handing {
+			row.Phase = store.Handing
+			if err := s.write(ctx, row); err != nil {
+				return err
+			}
+		}
 		return s.submit(ctx, row, r)
 	case row.Phase == store.Ended && row.ExitCode != nil:
 		return s.lose(ctx, row, &workspace.Problem{
