@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 
@@ -21,41 +20,35 @@ import (
 // tunnel reaches the socket of an engine on another machine: one SSH connection, and in it a channel for each connection to
 // the socket. Nothing is installed on the machine.
 type tunnel struct {
-	cfg    sshx.Config
+	line   *sshx.Line
 	socket string
-	pinned bool // the machine's host key was known before
 
-	dialing chan struct{} // held by whoever logs in
-
-	mu     sync.Mutex
-	conn   *sshx.Client
-	shown  string   // host key of the last login, pinned from the first on
-	jumps  []string // host keys of the jump hosts
-	last   error    // of the last attempt to get to the socket
-	closed bool
+	mu   sync.Mutex
+	last error // of the last attempt to get to the socket
 }
 
 // bySSH reads docker+ssh://user@host:port/path/of/socket.
 func (s Settings) bySSH(u *url.URL, env compute.Env) (way, error) {
-	t := &tunnel{socket: u.Path, dialing: make(chan struct{}, 1), pinned: s.HostKey != "", cfg: sshx.Config{
-		User: s.Username, Password: s.Password, PrivateKey: s.PrivateKey, Passphrase: s.Passphrase, UseAgent: s.UseAgent,
-		Jump: s.Jump, HostKey: s.HostKey, JumpHostKeys: s.JumpHostKeys, ConfigFile: s.ConfigFile, Log: env.Log,
-	}}
+	t := &tunnel{socket: u.Path}
 	if t.socket == "" || t.socket == "/" {
 		t.socket = defaultSocket
 	}
 	at := *u
 	at.Scheme, at.Path = "ssh", ""
-	t.cfg.Address = at.String()
-	if err := sshx.Check(t.cfg); err != nil {
+	cfg := sshx.Config{
+		Address: at.String(), User: s.Username, Password: s.Password, PrivateKey: s.PrivateKey, Passphrase: s.Passphrase, UseAgent: s.UseAgent,
+		Jump: s.Jump, HostKey: s.HostKey, JumpHostKeys: s.JumpHostKeys, ConfigFile: s.ConfigFile, Log: env.Log,
+	}
+	if err := sshx.Check(cfg); err != nil {
 		return way{}, err
 	}
+	t.line = sshx.NewLine(cfg)
 	w, err := s.byClient(u.Host, "unix://"+t.socket, client.WithDialContext(t.dial))
 	if err != nil {
 		return w, err
 	}
 	closeClient := w.close
-	w.facts, w.why, w.close = t.facts, t.why, func() error { return errors.Join(closeClient(), t.close()) }
+	w.facts, w.why, w.close = t.line.Report, t.why, func() error { return errors.Join(closeClient(), t.line.Close()) }
 	return w, nil
 }
 
@@ -69,7 +62,7 @@ func (t *tunnel) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 }
 
 func (t *tunnel) reach(ctx context.Context) (net.Conn, error) {
-	conn, fresh, err := t.login(ctx)
+	conn, fresh, err := t.line.Login(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -81,70 +74,19 @@ func (t *tunnel) reach(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	_ = conn.Close() // it may be dead without a sign yet
-	if conn, _, err = t.login(ctx); err != nil {
+	if conn, _, err = t.line.Login(ctx); err != nil {
 		return nil, err
 	}
 	return t.channel(ctx, conn)
 }
 
-// login gives the connection, and whether it was made just now.
-func (t *tunnel) login(ctx context.Context) (*sshx.Client, bool, error) {
-	select {
-	case t.dialing <- struct{}{}:
-		defer func() { <-t.dialing }()
-	case <-ctx.Done():
-		return nil, false, context.Cause(ctx)
-	}
-	t.mu.Lock()
-	conn, cfg := t.conn, t.cfg
-	if cfg.HostKey == "" {
-		cfg.HostKey = t.shown
-	}
-	if len(cfg.JumpHostKeys) == 0 {
-		cfg.JumpHostKeys = t.jumps
-	}
-	t.mu.Unlock()
-	if conn != nil && conn.Alive() {
-		return conn, false, nil
-	}
-	conn, err := sshx.Dial(ctx, cfg)
-	if err != nil {
-		return nil, false, err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		_ = conn.Close()
-		return nil, false, net.ErrClosed
-	}
-	t.conn, t.shown, t.jumps = conn, conn.HostKey, conn.JumpHostKeys
-	return conn, true, nil
-}
-
-// channel opens a way to the socket. One that the machine does not answer about is given up with ctx, and with the
-// connection: x/crypto/ssh lets one wait for ever that is asked for while its connection ends.
+// channel opens a way to the socket.
 func (t *tunnel) channel(ctx context.Context, conn *sshx.Client) (net.Conn, error) {
-	type result struct {
-		c   net.Conn
-		err error
+	c, err := sshx.Await(ctx, conn, func() (net.Conn, error) { return conn.Dial("unix", t.socket) })
+	if no, ok := errors.AsType[*ssh.OpenChannelError](err); ok {
+		return nil, t.refused(no, conn)
 	}
-	got := make(chan result, 1)
-	go func() { // ends with the connection, or stays as said
-		c, err := conn.Dial("unix", t.socket)
-		got <- result{c, err}
-	}()
-	select {
-	case r := <-got:
-		if no, ok := errors.AsType[*ssh.OpenChannelError](r.err); ok {
-			return nil, t.refused(no, conn)
-		}
-		return r.c, r.err
-	case <-conn.Done():
-		return nil, errors.New("the SSH connection was lost")
-	case <-ctx.Done():
-		_ = conn.Close()
-		return nil, context.Cause(ctx)
-	}
+	return c, err
 }
 
 // refused says why a machine that takes the login does not lead to the socket. OpenSSH does not tell a forbidden socket from
@@ -169,39 +111,4 @@ func (t *tunnel) why(err error) error {
 		return e
 	}
 	return nil
-}
-
-func (t *tunnel) close() error {
-	t.mu.Lock()
-	conn := t.conn
-	t.closed = true
-	t.mu.Unlock()
-	if conn == nil {
-		return nil
-	}
-	return conn.Close()
-}
-
-// facts adds what the login showed.
-func (t *tunnel) facts(f *compute.Facts) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	f.Details["host_key"] = t.shown
-	f.Details["host_key_fingerprint"] = sshx.Fingerprint(t.shown)
-	if t.conn != nil {
-		f.Details["user"], f.Details["address"] = t.conn.User, t.conn.Host
-	}
-	f.Pins = map[string]any{"host_key": t.shown}
-	if len(t.jumps) > 0 {
-		f.Details["jump_host_keys"] = strings.Join(t.jumps, "\n")
-		f.Pins["jump_host_keys"] = slices.Clone(t.jumps)
-	}
-	if !t.pinned {
-		f.Problems = append(f.Problems, workspace.Problem{
-			Code: "HostKeyLearnt", Warning: true, Target: "host_key",
-			Message: "the host key of the machine was not known before; attaching pins it",
-			Cause:   fmt.Sprintf("it shows %s", sshx.Fingerprint(t.shown)),
-			Mend:    "compare it with ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub on the machine's console",
-		})
-	}
 }

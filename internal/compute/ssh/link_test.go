@@ -31,7 +31,7 @@ func TestSessionOpenedAsTheLineDiesFails(t *testing.T) {
 		for range 8 {
 			wg.Go(func() {
 				for {
-					ch, _, err := openSession(context.Background(), conn)
+					ch, err := openSession(context.Background(), conn)
 					if err == nil {
 						_ = ch.Close()
 						continue

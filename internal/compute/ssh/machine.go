@@ -18,5 +18,5 @@ func Machine(settings json.RawMessage, env compute.Env) (kept.Options, error) {
 		return kept.Options{}, invalid("", "this server has no keeper program to place on machines", "", "install a build of the server that holds it")
 	}
 	l := newLink(s, env)
-	return kept.Options{Dial: l.dial, Facts: l.facts, CloseTransport: l.close}, nil
+	return kept.Options{Dial: l.dial, Facts: l.facts, CloseTransport: l.line.Close}, nil
 }

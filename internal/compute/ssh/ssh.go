@@ -85,7 +85,7 @@ func (Driver) Open(ctx context.Context, settings json.RawMessage, env compute.En
 	}
 	l := newLink(s, env)
 	t := kept.New(env, kept.Options{
-		Dial: l.dial, Slots: s.Slots, GPUs: s.GPUs, HideGPUs: s.HideGPUs, Containers: s.Containers, Facts: l.facts, CloseTransport: l.close,
+		Dial: l.dial, Slots: s.Slots, GPUs: s.GPUs, HideGPUs: s.HideGPUs, Containers: s.Containers, Facts: l.facts, CloseTransport: l.line.Close,
 	})
 	if err := t.Connect(ctx); err != nil {
 		_ = t.Close()
