@@ -9,8 +9,8 @@ import (
 	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
-// foreseen are the kinds that Azure's clients can attach and this server has no driver for yet, by what they are called
-// there. An attachment of one fails at once and stays listed with its reason, as any that failed: it takes no jobs, holds
+// foreseen are the kinds that Azure's clients can attach and a server may have no driver for, by what they are called
+// there. Without one an attachment fails at once and stays listed with its reason, as any that failed: it takes no jobs, holds
 // no secret, and the name is free for the next attempt.
 var foreseen = map[string]string{
 	"kubernetes": "Kubernetes", "synapsespark": "SynapseSpark", "hdinsight": "HDInsight", "databricks": "Databricks", "adla": "DataLakeAnalytics",

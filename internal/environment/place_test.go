@@ -1,14 +1,10 @@
 package environment
 
 import (
-	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/moorage-ml/moorage/internal/workspace"
 )
 
 const azureBase = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:20240101.v1"
@@ -101,22 +97,5 @@ func TestOperatorsTableGivesImages(t *testing.T) {
 	}
 	if _, image, _, say = planned(t, Spec{Image: azureBase}, machine, c); image != "own/base:2" || !strings.Contains(say, "in place of "+azureBase) {
 		t.Errorf("a base of Azure's: %q %q", image, say)
-	}
-}
-
-func TestBuilderGivesTheImageOfAContext(t *testing.T) {
-	tools := Tools{Build: func(_ context.Context, b Build, facts map[string]string) (string, error) {
-		if facts["containers"] != "docker" {
-			return "", &workspace.Problem{Code: "NoBuilder"}
-		}
-		return "built/" + b.ContextURI, nil
-	}}
-	spec := Spec{Build: &Build{ContextURI: "x"}}
-	p, err := Plan(t.Context(), spec, everyJob, tools, table(t))
-	if err != nil || p.Image == nil || p.Image.Name != "built/x" {
-		t.Errorf("%+v %v", p, err)
-	}
-	if _, err = Plan(t.Context(), spec, nil, tools, table(t)); !errors.Is(err, &workspace.Problem{Code: "NoBuilder"}) {
-		t.Errorf("what the builder says is lost: %v", err)
 	}
 }

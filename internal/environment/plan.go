@@ -22,9 +22,6 @@ type Tools struct {
 	Index Index
 	// Python is what to do where the Python that is asked for is not there.
 	Python Policy
-	// Build gives the image that a build context makes, for a target with these facts. nil: there is no builder, and build
-	// contexts are refused.
-	Build func(ctx context.Context, b Build, facts map[string]string) (image string, err error)
 }
 
 // Plan says how a target makes what spec asks for. facts are the Details of the target's Probe: "os", "arch", "python",
@@ -39,13 +36,12 @@ type Tools struct {
 // container, packages are installed there, by uv with the image's Python, and the hash is of the image too. Elsewhere an image
 // is not used, and said not to be, and why. The Say line tells which way was taken and why.
 //
-// A build context is a Problem Unsupported unless tools can build it, an unknown curated name a Problem that lists the nearest
-// ones. What the target's package manager will refuse is not foreseen: its own words end the job in Preparing.
+// A build context is a Problem Unsupported: who can build it has put its image in its place before. An unknown curated name
+// is a Problem that lists the nearest ones. What the target's package manager will refuse is not foreseen: its own words end the job in Preparing.
 func Plan(ctx context.Context, spec Spec, facts map[string]string, tools Tools, curated Curated) (Planned, error) {
 	at := placeOf(facts)
-	spec, err := tools.build(ctx, spec, facts)
-	if err != nil {
-		return Planned{}, err
+	if spec.Build != nil {
+		return Planned{}, buildUnsupported()
 	}
 	spec, curatedSay, err := curated.resolve(spec, at.can)
 	if err != nil {
@@ -103,19 +99,6 @@ func plan(ctx context.Context, r recipe, facts map[string]string, tools Tools, i
 		return w.plan(r, tools.Index), nil
 	}
 	return uvPlan(ctx, r, facts, tools, inside)
-}
-
-// build puts the image that a build context makes in its place.
-func (t Tools) build(ctx context.Context, spec Spec, facts map[string]string) (Spec, error) {
-	if spec.Build == nil {
-		return spec, nil
-	}
-	if t.Build == nil {
-		return spec, buildUnsupported()
-	}
-	image, err := t.Build(ctx, *spec.Build, facts)
-	spec.Image, spec.Build = image, nil
-	return spec, err
 }
 
 func buildUnsupported() error {

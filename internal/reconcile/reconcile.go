@@ -8,6 +8,7 @@
 //	 queue        its target: Submit     its target     files      terminal      at the target
 //	              repeats                               come home
 //
+// A submitted job of which its target says that it never started is handing again, while it is handed over anew.
 // A job that is cancelled while accepted never meets a target; control ends it.
 package reconcile
 
