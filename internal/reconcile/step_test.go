@@ -112,6 +112,22 @@ func TestCrashAfterHandingIsMarkedIsTakenUpByTheNextServer(t *testing.T) {
 	}
 }
 
+// TestJobThatNeverStartedIsNotLostWhileItIsHandedOverAnew: the target takes away what it knows of it, and then the hand-over is
+// broken off.
+func TestJobThatNeverStartedIsNotLostWhileItIsHandedOverAnew(t *testing.T) {
+	r := newRig(t, compute.Limits{})
+	job := r.submit("job")
+	r.force(job, func(row *store.Job) { row.Phase, row.State, row.Attempt = store.Submitted, workspace.Starting, 1 })
+	r.machine.Stillborn(r.key(job))
+	r.machine.Fail(fake.Submit, fake.Unreachable())
+	r.serve("b")
+	r.state(job, workspace.Completed)
+	r.once(job)
+	if n := r.machine.Calls(fake.Submit); n != 2 {
+		t.Errorf("%d submits, wanted one that is broken off and one that is not", n)
+	}
+}
+
 // force writes a row as a server wrote it that is gone.
 func (r *rig) force(job store.Job, change func(*store.Job)) {
 	r.Helper()

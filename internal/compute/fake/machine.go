@@ -23,18 +23,19 @@ type Machine struct {
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu       sync.Mutex
-	faults   faults
-	slots    int
-	gpus     int
-	jobs     map[compute.Key]*job
-	queue    []*job
-	epochs   map[scope]int64
-	channels map[string]chan struct{}
-	started  map[compute.Key]int
-	watchers map[*watcher]bool
-	made     map[string]bool // environments
-	closed   bool
+	mu        sync.Mutex
+	faults    faults
+	slots     int
+	gpus      int
+	jobs      map[compute.Key]*job
+	queue     []*job
+	epochs    map[scope]int64
+	channels  map[string]chan struct{}
+	started   map[compute.Key]int
+	watchers  map[*watcher]bool
+	made      map[string]bool      // environments
+	stillborn map[compute.Key]bool // accepted, and never started
+	closed    bool
 }
 
 // job is one job. It is guarded by Machine.mu.
@@ -152,6 +153,19 @@ func (m *Machine) Forget(key compute.Key) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.jobs, key)
+}
+
+var notStarted = &workspace.Problem{Code: compute.NotStarted, Message: "the fake accepted the job and never started it", Mend: "it is submitted again"}
+
+// Stillborn lets the machine know a job that it accepted and never started, until it is submitted again. Whether that succeeds
+// or fails, it knows nothing of it any more, as an engine that takes the remains away first.
+func (m *Machine) Stillborn(key compute.Key) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stillborn == nil {
+		m.stillborn = map[compute.Key]bool{}
+	}
+	m.stillborn[key] = true
 }
 
 func (m *Machine) end(key compute.Key, why error) {

@@ -45,6 +45,9 @@ func (t *Target) Probe(ctx context.Context) (compute.Facts, error) {
 
 // Submit takes a job.
 func (t *Target) Submit(ctx context.Context, j compute.Job) (compute.Ref, error) {
+	t.m.mu.Lock()
+	delete(t.m.stillborn, j.Key)
+	t.m.mu.Unlock()
 	if err := t.begin(ctx, Submit, j.Key); err != nil {
 		return "", err
 	}
@@ -75,6 +78,9 @@ func (t *Target) Status(ctx context.Context, jobs []compute.Handle) ([]compute.S
 	t.m.mu.Lock()
 	for i, h := range jobs {
 		out[i] = compute.Status{Key: h.Key, Phase: compute.Missing}
+		if t.m.stillborn[h.Key] {
+			out[i].Reason = notStarted
+		}
 		if j := t.m.jobs[h.Key]; j != nil && !now.Before(j.hidden) {
 			out[i] = t.m.status(j)
 		}
